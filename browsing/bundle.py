@@ -1,0 +1,277 @@
+"""The bundle: the directory that training hands to the service, and the checks that it passes before anyone trusts it.
+
+```
+manifest.json  pages.json  selector.safetensors  prior.json  calibration.json  reference.json
+MODEL_CARD.md  report.html
+shared/                  the predictor pretrained on everybody
+predictors/cluster-<k>/  one predictor per cluster; each a plain Hugging Face directory
+fallback/                the mixture of Markov chains
+```
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError, safe_open
+
+from browsing.calibration import Calibration
+from browsing.markov import MarkovMixture
+from browsing.pages import PageRules
+from browsing.selector import Selector
+from browsing.vocabulary import Vocabulary
+
+ALLOWED_SUFFIXES = frozenset((".json", ".safetensors", ".parquet", ".md", ".html"))
+MANIFEST = "manifest.json"
+
+
+class BundleError(ValueError):
+    """A bundle that must not be served; the message says which file and why."""
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ClusterInfo(_Document):
+    id: int = Field(ge=0)
+    name: str = Field(description="readable, at most 40 characters", max_length=40)
+    share: float = Field(ge=0, le=1, description="share of the training users")
+    typical_pages: tuple[str, ...]
+
+
+class EncoderInfo(_Document):
+    name: str
+    weights_sha256: str
+    tokenizer_sha256: str
+    dimension: int = Field(ge=1)
+    decay: float = Field(gt=0, le=1, description="weight of a session relative to the next newer one")
+
+
+class Limits(_Document):
+    context: int = Field(ge=8, description="token positions of a predictor, prompt and next session together")
+    max_steps: int = Field(ge=1, description="T: a next session is followed for at most this many pages")
+
+    @property
+    def prompt(self) -> int:
+        """Longest prompt, in tokens, that leaves room for `max_steps` more."""
+        return self.context - self.max_steps
+
+
+class TrainingInfo(_Document):
+    method: str
+    seed: int
+    users: int
+    samples: int
+    window_start: str = Field(description="first event's time, ISO 8601")
+    window_end: str
+    settings: dict[str, Any]
+
+
+class Manifest(_Document):
+    schema_version: Literal[1] = 1
+    version: str = Field(default="", description="sha256 identity of the bundle; see `version_of`")
+    clusters: tuple[ClusterInfo, ...] = Field(min_length=1)
+    encoder: EncoderInfo
+    rule_version: str
+    vocabulary_sha256: str
+    vocabulary_size: int
+    outcomes: dict[str, tuple[str, ...]] = Field(description="pages of each outcome that the vocabulary holds")
+    limits: Limits
+    decode: Literal["consensus", "greedy"] = "consensus"
+    training: TrainingInfo
+    metrics: dict[str, float]
+    files: dict[str, str] = Field(default={}, description="sha256 of every other file, by path")
+
+
+class PriorPage(_Document):
+    page: str
+    probability: float = Field(ge=0, le=1)
+
+
+class Prior(_Document):
+    """The share-weighted answer for a visitor without history, from the first sessions of the training users."""
+
+    next_session: tuple[str, ...]
+    pages: tuple[PriorPage, ...]
+    outcomes: dict[str, float]
+    sessions: int = Field(ge=0, description="how many first sessions it rests on")
+
+
+class Reference(_Document):
+    """Training distributions: what to watch for in each cluster, and what drift is measured against."""
+
+    cluster_shares: tuple[float, ...]
+    pages: tuple[dict[str, float], ...] = Field(description="per cluster, its likeliest pages and their share of views")
+    outcome_rates: dict[str, float] = Field(description="share of training targets that hold the outcome")
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A verified bundle's small parts, loaded. The predictors stay on disk: engines load them from `predictor(k)`."""
+
+    root: Path
+    manifest: Manifest
+    rules: PageRules
+    vocabulary: Vocabulary
+    selector: Selector
+    fallback: MarkovMixture
+    prior: Prior
+    calibration: Calibration
+    reference: Reference
+
+    @property
+    def clusters(self) -> int:
+        return len(self.manifest.clusters)
+
+    def predictor(self, cluster: int) -> Path:
+        """The Hugging Face directory of one cluster's predictor."""
+        return predictor_directory(self.root, cluster)
+
+    def predictors(self) -> list[Path]:
+        return [self.predictor(k) for k in range(self.clusters)]
+
+    def outcome_ids(self) -> dict[str, tuple[int, ...]]:
+        """Token ids of each outcome's pages."""
+        return {name: tuple(self.vocabulary.id(p) for p in pages) for name, pages in self.manifest.outcomes.items()}
+
+    @classmethod
+    def load(cls, root: Path, expected_version: str | None = None) -> Bundle:
+        """Verify `root` and load it. Raises `BundleError`."""
+        manifest = verify(root, expected_version)
+        try:
+            return cls(
+                root=root,
+                manifest=manifest,
+                rules=PageRules.load(root / "pages.json"),
+                vocabulary=Vocabulary.load(predictor_directory(root, 0) / "tokenizer.json"),
+                selector=Selector.load(root / "selector.safetensors"),
+                fallback=MarkovMixture.load(root / "fallback"),
+                prior=Prior.model_validate_json((root / "prior.json").read_text()),
+                calibration=Calibration.model_validate_json((root / "calibration.json").read_text()),
+                reference=Reference.model_validate_json((root / "reference.json").read_text()),
+            )
+        except (OSError, ValueError) as error:
+            raise BundleError(f"{root}: {error}") from error
+
+
+def predictor_directory(root: Path, cluster: int) -> Path:
+    return root / "predictors" / f"cluster-{cluster}"
+
+
+def seal(root: Path, manifest: Manifest) -> Manifest:
+    """Hash every file under `root`, write `manifest.json` with the hashes and the version, and verify the result."""
+    files = {path: _sha256(root / path) for path in _walk(root) if path != MANIFEST}
+    manifest = manifest.model_copy(update={"files": files, "version": ""})
+    manifest = manifest.model_copy(update={"version": version_of(manifest)})
+    (root / MANIFEST).write_text(json.dumps(manifest.model_dump(mode="json"), indent=2, sort_keys=True) + "\n")
+    return verify(root)
+
+
+def version_of(manifest: Manifest) -> str:
+    """sha256 over the sorted (path, sha256) of every file but the manifest, then the manifest without its version."""
+    digest = hashlib.sha256()
+    for path, sha256 in sorted(manifest.files.items()):
+        digest.update(f"{path}\0{sha256}\n".encode())
+    document = manifest.model_dump(mode="json", exclude={"version"})
+    digest.update(json.dumps(document, sort_keys=True, separators=(",", ":")).encode())
+    return digest.hexdigest()
+
+
+def verify(root: Path, expected_version: str | None = None) -> Manifest:
+    """Check a bundle without loading its models: hashes, file list, shapes, sizes, and that nothing in it can run.
+
+    Raises `BundleError` at the first thing that is wrong.
+    """
+    if not (root / MANIFEST).is_file():
+        raise BundleError(f"{root} is not a bundle: it has no {MANIFEST}")
+    try:
+        manifest = Manifest.model_validate_json((root / MANIFEST).read_text())
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise BundleError(f"{root / MANIFEST}: {error}") from error
+    _check_files(root, manifest)
+    if version_of(manifest) != manifest.version:
+        raise BundleError(f"{root}: the manifest's version is not the hash of its contents")
+    if expected_version is not None and manifest.version != expected_version:
+        raise BundleError(f"{root}: version {manifest.version} where {expected_version} is expected")
+    _check_contents(root, manifest)
+    return manifest
+
+
+def _check_files(root: Path, manifest: Manifest) -> None:
+    for listed in manifest.files:
+        path = PurePosixPath(listed)
+        if path.is_absolute() or ".." in path.parts:
+            raise BundleError(f"{root}: the manifest names a path outside the bundle: {listed}")
+    present = set(_walk(root)) - {MANIFEST}
+    if missing := sorted(set(manifest.files) - present):
+        raise BundleError(f"{root}: missing file {missing[0]}")
+    if unlisted := sorted(present - set(manifest.files)):
+        raise BundleError(f"{root}: file {unlisted[0]} is not in the manifest")
+    for listed, sha256 in manifest.files.items():
+        if _sha256(root / listed) != sha256:
+            raise BundleError(f"{root}: {listed} has the wrong hash: it was changed or only half copied")
+
+
+def _check_contents(root: Path, manifest: Manifest) -> None:
+    try:
+        rules = PageRules.load(root / "pages.json")
+        if rules.version != manifest.rule_version:
+            raise BundleError(f"{root}: pages.json is not the page rules that the manifest names")
+        for k, cluster in enumerate(manifest.clusters):
+            if cluster.id != k:
+                raise BundleError(f"{root}: cluster {cluster.id} stands at place {k}")
+            _check_predictor(predictor_directory(root, k), manifest)
+        _check_predictor(root / "shared", manifest)
+        selector = Selector.load(root / "selector.safetensors")
+    except BundleError:
+        raise
+    except (OSError, ValueError, SafetensorError) as error:
+        raise BundleError(f"{root}: {error}") from error
+    if selector.clusters != len(manifest.clusters) or selector.dimension != manifest.encoder.dimension:
+        raise BundleError(
+            f"{root}: the selector maps {selector.dimension} dimensions to {selector.clusters} clusters; the manifest "
+            f"says {manifest.encoder.dimension} and {len(manifest.clusters)}"
+        )
+
+
+def _check_predictor(directory: Path, manifest: Manifest) -> None:
+    config = json.loads((directory / "config.json").read_text())
+    if "auto_map" in config or list(directory.glob("*.py")):
+        raise BundleError(f"{directory}: brings custom code; a predictor is a plain transformers model")
+    vocabulary = Vocabulary.load(directory / "tokenizer.json")
+    if vocabulary.sha256 != manifest.vocabulary_sha256:
+        raise BundleError(f"{directory}: its vocabulary is not the bundle's")
+    if config.get("vocab_size") != len(vocabulary) or len(vocabulary) != manifest.vocabulary_size:
+        raise BundleError(f"{directory}: {config.get('vocab_size')} outputs for a vocabulary of {len(vocabulary)}")
+    positions = config.get("max_position_embeddings")
+    if not isinstance(positions, int) or positions < manifest.limits.context:
+        raise BundleError(f"{directory}: {positions} positions, fewer than the context of {manifest.limits.context}")
+    with safe_open(directory / "model.safetensors", "pt") as tensors:
+        rows = {tensors.get_slice(n).get_shape()[0] for n in tensors.keys() if "embed_tokens" in n or "lm_head" in n}  # noqa: SIM118
+    if rows != {len(vocabulary)}:
+        raise BundleError(f"{directory}: embeddings of {sorted(rows)} rows for a vocabulary of {len(vocabulary)}")
+
+
+def _walk(root: Path) -> Iterator[str]:
+    """Every file's path relative to `root`. Raises `BundleError` for a symlink or a kind of file that has no place."""
+    for path in sorted(root.rglob("*")):
+        relative = path.relative_to(root).as_posix()
+        if path.is_symlink():
+            raise BundleError(f"{root}: {relative} is a symlink")
+        if path.is_dir():
+            continue
+        if not path.is_file() or path.suffix not in ALLOWED_SUFFIXES:
+            raise BundleError(f"{root}: {relative} has no place in a bundle")
+        yield relative
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

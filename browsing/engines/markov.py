@@ -1,0 +1,82 @@
+"""The engine over the mixture of Markov chains: the control of evaluation and the fallback of the service."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+
+from browsing.engine import EngineTimeout, GenerateRequest, Path
+from browsing.engines.sampling import noise
+from browsing.markov import MarkovMixture
+from browsing.vocabulary import EOS
+
+
+class MarkovEngine:
+    """Answers for every cluster alike: the mixture's own components take the clusters' place."""
+
+    def __init__(self, mixture: MarkovMixture) -> None:
+        self.mixture = mixture
+
+    async def start(self) -> None:
+        """Nothing to load."""
+
+    async def healthy(self) -> dict[int, bool]:
+        return {0: True}
+
+    async def stop(self) -> None:
+        """Nothing to release."""
+
+    async def generate(self, request: GenerateRequest) -> list[Path]:
+        return await asyncio.to_thread(self.sample, request)
+
+    def sample(self, request: GenerateRequest) -> list[Path]:
+        """The paths that `sampling.walk` draws from `mixture.distribution`, all samples one step at a time.
+
+        Raises `ValueError` for an id outside the vocabulary or a prompt that ends in `[EOS]`, `EngineTimeout`.
+        """
+        started = time.monotonic()
+        mixture, S = self.mixture, request.samples
+        for token in (*request.prompt, *request.watched, *request.forbidden):
+            if not 0 <= token < mixture.vocabulary_size:
+                raise ValueError(f"token id {token} is outside the vocabulary of {mixture.vocabulary_size}")
+        if request.prompt[-1] == EOS:
+            raise ValueError("a prompt ends in [BOS], or inside a session")
+        watched, forbidden = list(request.watched), list(request.forbidden)
+        uniforms = noise(request)
+        shares = np.tile(mixture.posterior(request.prompt), (S, 1))
+        last = np.full(S, request.prompt[-1])
+        live = np.arange(S)
+        tokens: list[list[int]] = [[] for _ in range(S)]
+        probabilities: list[list[NDArray[np.float64]]] = [[] for _ in range(S)]
+        for step in range(request.max_steps):
+            if time.monotonic() - started > request.deadline:
+                raise EngineTimeout(f"the Markov engine's deadline of {request.deadline:g} s passed")
+            choices = mixture.rows(last[live], shares[live])
+            seen = choices[:, watched]
+            choices[:, forbidden] = 0.0
+            drawn = choices.argmax(1) if request.greedy else _draw(choices, uniforms[live, step])
+            for sample, token, row in zip(live, drawn, seen, strict=True):
+                tokens[sample].append(int(token))
+                probabilities[sample].append(row)
+            shares[live] *= mixture.step(last[live], drawn)
+            shares[live] /= shares[live].sum(1, keepdims=True)
+            last[live] = drawn
+            live = live[drawn != EOS]
+            if len(live) == 0:
+                break
+        return [Path(tuple(t), np.array(p), t[-1] == EOS) for t, p in zip(tokens, probabilities, strict=True)]
+
+
+def _draw(probabilities: NDArray[np.float64], uniforms: NDArray[np.float64]) -> NDArray[np.int64]:
+    """`sampling.pick` for every row of `probabilities` [n, V] with its own number of `uniforms` [n]."""
+    cumulative = np.cumsum(probabilities, axis=1)
+    total = cumulative[:, -1]
+    if not (total > 0).all():
+        raise ValueError("nothing is allowed: every probability is zero")
+    index = (cumulative <= (uniforms * total)[:, None]).sum(1)
+    last = probabilities.shape[1] - 1 - (probabilities[:, ::-1] > 0).argmax(1)
+    drawn: NDArray[np.int64] = np.minimum(index, last)
+    return drawn

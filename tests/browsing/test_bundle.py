@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from browsing.bundle import Bundle, BundleError, verify, version_of
+from tests import tiny
+
+
+@pytest.fixture(scope="module")
+def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("bundle") / "b"
+    tiny.bundle(root)
+    return root
+
+
+@pytest.fixture
+def root(sealed: Path, tmp_path: Path) -> Path:
+    """A copy that a test may spoil."""
+    return Path(shutil.copytree(sealed, tmp_path / "b"))
+
+
+def test_a_sealed_bundle_loads(sealed: Path) -> None:
+    bundle = Bundle.load(sealed)
+    assert bundle.clusters == bundle.selector.clusters == len(bundle.predictors()) == 2
+    assert bundle.vocabulary.pages == tiny.SIX_PAGES
+    assert bundle.outcome_ids() == {"cart": (4,), "purchase": (5,)}
+    assert bundle.manifest.limits.prompt == 56
+    assert Bundle.load(sealed, bundle.manifest.version).manifest == bundle.manifest
+
+
+def test_the_version_is_the_contents(sealed: Path, tmp_path: Path) -> None:
+    manifest = verify(sealed)
+    assert manifest.version == version_of(manifest)
+    again = tiny.bundle(tmp_path / "again")
+    assert again.version == manifest.version, "the same contents have the same version"
+    assert tiny.bundle(tmp_path / "other", seed=1).version != manifest.version
+    with pytest.raises(BundleError, match="is expected"):
+        verify(sealed, "0" * 64)
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document))
+
+
+def reseal(root: Path) -> None:
+    """Make the hashes right again, as someone would who wants a bad bundle to pass."""
+    import hashlib
+
+    def rehash(document: dict[str, Any]) -> None:
+        files = sorted(p for p in root.rglob("*") if p.is_file() and p.name != "manifest.json")
+        document["files"] = {p.relative_to(root).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+    edit(root / "manifest.json", rehash)
+    from browsing.bundle import Manifest
+
+    version = version_of(Manifest.model_validate_json((root / "manifest.json").read_text()))
+    edit(root / "manifest.json", lambda d: d.update(version=version))
+
+
+def flip(root: Path) -> None:
+    path = root / "predictors/cluster-1/model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+
+
+def halve(root: Path) -> None:
+    path = root / "shared/model.safetensors"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def outside(root: Path) -> None:
+    edit(root / "manifest.json", lambda d: d["files"].update({"../outside.json": "0" * 64}))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda r: (r / "prior.json").unlink(), r"missing file prior\.json"),
+        (lambda r: (r / "extra.json").write_text("{}"), r"extra\.json is not in the manifest"),
+        (lambda r: (r / "run.py").write_text(""), r"run\.py has no place"),
+        (lambda r: (r / "model.pkl").write_bytes(b""), r"model\.pkl has no place"),
+        (lambda r: (r / "link.json").symlink_to("/etc/hostname"), r"link\.json is a symlink"),
+        (lambda r: (r / "manifest.json").unlink(), "is not a bundle"),
+        (lambda r: (r / "manifest.json").write_text("{"), "manifest"),
+        (lambda r: edit(r / "manifest.json", lambda d: d.update(decode="greedy")), "version is not the hash"),
+        (lambda r: edit(r / "manifest.json", lambda d: d.update(surprise=1)), "surprise"),
+        (flip, r"cluster-1/model\.safetensors has the wrong hash"),
+        (halve, r"shared/model\.safetensors has the wrong hash"),
+        (outside, "outside the bundle"),
+    ],
+)
+def test_a_spoiled_bundle_is_refused(root: Path, spoil: Callable[[Path], object], message: str) -> None:
+    spoil(root)
+    with pytest.raises(BundleError, match=message):
+        Bundle.load(root)
+
+
+def foreign_vocabulary(root: Path) -> None:
+    tiny.vocabulary(tuple(reversed(tiny.SIX_PAGES))).save(root / "predictors/cluster-1")
+
+
+def smaller_model(root: Path) -> None:
+    tiny.predictor(root / "shared", tiny.vocabulary(tiny.SIX_PAGES[:5]))
+    tiny.vocabulary().save(root / "shared")
+
+
+def custom_code(root: Path) -> None:
+    edit(root / "shared/config.json", lambda d: d.update(auto_map={"AutoModel": "x.Y"}))
+
+
+def short_context(root: Path) -> None:
+    edit(root / "predictors/cluster-0/config.json", lambda d: d.update(max_position_embeddings=32))
+
+
+def no_selector(root: Path) -> None:
+    save_file({"x": torch.zeros(1)}, root / "selector.safetensors")
+
+
+def other_rules(root: Path) -> None:
+    edit(root / "pages.json", lambda d: d.update(session_gap_minutes=1.0))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (foreign_vocabulary, "vocabulary is not the bundle's"),
+        (smaller_model, "outputs for a vocabulary"),
+        (custom_code, "custom code"),
+        (short_context, "fewer than the context"),
+        (no_selector, "not a selector"),
+        (other_rules, "not the page rules"),
+    ],
+)
+def test_right_hashes_do_not_help_a_wrong_bundle(root: Path, spoil: Callable[[Path], None], message: str) -> None:
+    spoil(root)
+    reseal(root)
+    with pytest.raises(BundleError, match=message):
+        Bundle.load(root)

@@ -1,0 +1,1 @@
+"""From a page-view log to a bundle: simulate, ingest, train, evaluate."""
