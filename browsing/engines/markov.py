@@ -44,30 +44,33 @@ class MarkovEngine:
                 raise ValueError(f"token id {token} is outside the vocabulary of {mixture.vocabulary_size}")
         if request.prompt[-1] == EOS:
             raise ValueError("a prompt ends in [BOS], or inside a session")
-        watched, forbidden = list(request.watched), list(request.forbidden)
+        watched, forbidden = np.array(request.watched, np.int64), np.array(request.forbidden, np.int64)
         uniforms = noise(request)
         shares = np.tile(mixture.posterior(request.prompt), (S, 1))
         last = np.full(S, request.prompt[-1])
         live = np.arange(S)
-        tokens: list[list[int]] = [[] for _ in range(S)]
-        probabilities: list[list[NDArray[np.float64]]] = [[] for _ in range(S)]
+        tokens = np.zeros((S, request.max_steps), np.int64)
+        seen = np.zeros((S, request.max_steps, len(watched)))
+        lengths = np.zeros(S, np.int64)
         for step in range(request.max_steps):
-            if time.monotonic() - started > request.deadline:
+            if time.monotonic() - started >= request.deadline:
                 raise EngineTimeout(f"the Markov engine's deadline of {request.deadline:g} s passed")
             choices = mixture.rows(last[live], shares[live])
-            seen = choices[:, watched]
+            seen[live, step] = choices[:, watched]
             choices[:, forbidden] = 0.0
             drawn = choices.argmax(1) if request.greedy else _draw(choices, uniforms[live, step])
-            for sample, token, row in zip(live, drawn, seen, strict=True):
-                tokens[sample].append(int(token))
-                probabilities[sample].append(row)
+            tokens[live, step] = drawn
+            lengths[live] = step + 1
             shares[live] *= mixture.step(last[live], drawn)
             shares[live] /= shares[live].sum(1, keepdims=True)
             last[live] = drawn
             live = live[drawn != EOS]
             if len(live) == 0:
                 break
-        return [Path(tuple(t), np.array(p), t[-1] == EOS) for t, p in zip(tokens, probabilities, strict=True)]
+        return [
+            Path(tuple(own[:length].tolist()), rows[:length].copy(), bool(own[length - 1] == EOS))
+            for own, rows, length in zip(tokens, seen, lengths, strict=True)
+        ]
 
 
 def _draw(probabilities: NDArray[np.float64], uniforms: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -76,7 +79,7 @@ def _draw(probabilities: NDArray[np.float64], uniforms: NDArray[np.float64]) -> 
     total = cumulative[:, -1]
     if not (total > 0).all():
         raise ValueError("nothing is allowed: every probability is zero")
-    index = (cumulative <= (uniforms * total)[:, None]).sum(1)
-    last = probabilities.shape[1] - 1 - (probabilities[:, ::-1] > 0).argmax(1)
-    drawn: NDArray[np.int64] = np.minimum(index, last)
+    drawn: NDArray[np.int64] = np.count_nonzero(cumulative <= (uniforms * total)[:, None], axis=1)
+    for row in np.flatnonzero(drawn == probabilities.shape[1]):  # rounding led past the end
+        drawn[row] = np.flatnonzero(probabilities[row])[-1]
     return drawn

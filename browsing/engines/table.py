@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from browsing.engine import GenerateRequest, Path
+from browsing.engine import EngineTimeout, GenerateRequest, Path
 from browsing.engines.sampling import walk
 
 
@@ -43,4 +43,6 @@ class TableEngine:
         for token in (*request.prompt, *request.watched, *request.forbidden):
             if not 0 <= token < len(table):
                 raise ValueError(f"token id {token} is outside the vocabulary of {len(table)}")
+        if request.deadline <= 0:
+            raise EngineTimeout("the deadline passed before the first step")
         return walk(request, lambda prefix: table[prefix[-1]])

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from browsing.calibration import Calibration, OutcomeCalibration, fit_calibration
+
+
+def _drawn(true: NDArray[np.float64], seed: int = 0) -> NDArray[np.bool_]:
+    happened: NDArray[np.bool_] = np.random.default_rng(seed + 1).random(len(true)) < true
+    return happened
+
+
+def _raw(n: int, seed: int = 0) -> NDArray[np.float64]:
+    return np.random.default_rng(seed).random(n)
+
+
+def _bend(raw: NDArray[np.float64], slope: float, intercept: float) -> NDArray[np.float64]:
+    bent: NDArray[np.float64] = 1 / (1 + np.exp(-(slope * np.log(raw / (1 - raw)) + intercept)))
+    return bent
+
+
+def test_a_line_through_the_logits_is_found_again() -> None:
+    raw = _raw(20_000)
+    fitted = fit_calibration(raw, _drawn(_bend(raw, 0.6, -0.8)))
+    assert fitted.method == "platt"
+    assert (fitted.slope, fitted.intercept) == pytest.approx((0.6, -0.8), abs=0.05)
+    assert fitted.calibrated
+
+
+def test_a_shift_of_the_level_keeps_the_slope() -> None:
+    raw = _raw(400)
+    fitted = fit_calibration(raw, _drawn(_bend(raw, 1.0, -1.0)))
+    assert (fitted.method, fitted.slope) == ("platt", 1.0)
+    assert fitted.intercept == pytest.approx(-1.0, abs=0.3)
+
+
+def test_a_step_needs_isotonic_regression() -> None:
+    raw = _raw(4_000)
+    true = np.where(raw < 0.3, 0.05, np.where(raw < 0.6, 0.5, 0.55))
+    fitted = fit_calibration(raw, _drawn(true))
+    assert fitted.method == "isotonic"
+    for value, expected in ((0.1, 0.05), (0.45, 0.5), (0.8, 0.55)):
+        assert fitted.apply(value) == pytest.approx(expected, abs=0.06)
+
+
+def test_it_helps_on_users_it_has_not_seen() -> None:
+    def loss(p: NDArray[np.float64], happened: NDArray[np.bool_]) -> float:
+        return float(-np.log(np.where(happened, p, 1 - p)).mean())
+
+    raw, fresh = _raw(2_000, seed=1), _raw(5_000, seed=2)
+    fitted = fit_calibration(raw, _drawn(_bend(raw, 1.8, -1.0), 1))
+    happened = _drawn(_bend(fresh, 1.8, -1.0), 2)
+    applied = np.array([fitted.apply(float(value)) for value in fresh])
+    assert loss(applied, happened) < loss(fresh, happened) - 0.05
+    assert applied.mean() == pytest.approx(happened.mean(), abs=0.02)
+
+
+@pytest.mark.parametrize("positives", [0, 9, 391, 400])
+def test_too_few_cases_are_passed_on_and_said_to_be(positives: int) -> None:
+    happened = np.zeros(400, bool)
+    happened[:positives] = True
+    fitted = fit_calibration(_raw(400), happened)
+    assert (fitted.method, fitted.calibrated, fitted.n, fitted.positives) == ("none", False, 400, positives)
+    assert fitted.apply(0.37) == 0.37
+
+
+@pytest.mark.parametrize("positives", [10, 19])
+def test_few_cases_set_the_level_alone(positives: int) -> None:
+    raw, happened = _raw(300), np.zeros(300, bool)
+    happened[np.argsort(raw)[-positives:]] = True
+    fitted = fit_calibration(raw, happened)
+    assert (fitted.method, fitted.slope, fitted.calibrated) == ("platt", 1.0, True)
+    mean = np.mean([1 / (1 + np.exp(-(np.log(r / (1 - r)) + fitted.intercept))) for r in raw])
+    assert mean * 300 == pytest.approx(positives, abs=1e-3)
+
+
+def test_raw_values_of_zero_and_one() -> None:
+    raw = np.array([0.0, 1.0] * 100)
+    fitted = fit_calibration(raw, np.array([False, True] * 100))
+    assert (fitted.apply(0.0), fitted.apply(1.0)) == pytest.approx((1 / 202, 201 / 202))
+
+
+def test_a_score_that_misleads_never_turns_the_ranking_around() -> None:
+    raw = _raw(2_000)
+    fitted = fit_calibration(raw, _drawn(1 - raw))
+    values = [fitted.apply(x) for x in np.linspace(0, 1, 50)]
+    assert values == sorted(values)
+
+
+@given(st.integers(0, 50), st.floats(0, 1), st.floats(0, 1))
+@settings(max_examples=60, derandomize=True, deadline=None)
+def test_applied_values_rise_and_keep_their_distance(seed: int, low: float, high: float) -> None:
+    raw = _raw(120, seed)
+    fitted = fit_calibration(raw, _drawn(raw**2, seed))
+    low, high = sorted((low, high))
+    edge = 1 / 122
+    assert edge <= fitted.apply(low) <= fitted.apply(high) <= 1 - edge
+
+
+def test_isotonic_is_scikit_learns() -> None:
+    from sklearn.isotonic import IsotonicRegression
+
+    raw = _raw(4_000)
+    happened = _drawn(np.where(raw < 0.3, 0.05, 0.5))
+    fitted = fit_calibration(raw, happened)
+    assert fitted.method == "isotonic"
+    points = np.linspace(-0.0, 1.0, 301)
+    model = IsotonicRegression(out_of_bounds="clip").fit(raw, happened)
+    expected = np.clip(model.predict(points), 1 / 4002, 4001 / 4002)
+    np.testing.assert_allclose([fitted.apply(float(p)) for p in points], expected, atol=1e-12)
+
+
+def test_the_fit_is_repeatable() -> None:
+    raw = _raw(500)
+    happened = _drawn(_bend(raw, 2.0, 0.5))
+    assert fit_calibration(raw, happened) == fit_calibration(raw, happened)
+
+
+def test_the_file_holds_numbers_and_nothing_else(tmp_path: Path) -> None:
+    raw = _raw(3_000)
+    calibration = Calibration(
+        outcomes={
+            "cart": fit_calibration(raw, _drawn(_bend(raw, 0.5, -1))),
+            "purchase": fit_calibration(raw, _drawn(np.where(raw < 0.3, 0.05, 0.5))),
+        }
+    )
+    path = tmp_path / "calibration.json"
+    calibration.save(path)
+    assert Calibration.load(path) == calibration
+    assert set(json.loads(path.read_text())) == {"schema_version", "outcomes"}
+    for name in ("cart", "purchase"):
+        assert Calibration.load(path).apply(name, 0.4) == (calibration.outcomes[name].apply(0.4), True)
+
+
+def test_an_outcome_that_was_not_fitted_stays_raw() -> None:
+    assert Calibration().apply("cart", 0.25) == (0.25, False)
+    assert Calibration(outcomes={"cart": OutcomeCalibration(n=30, positives=3)}).apply("cart", 0.25) == (0.25, False)
+
+
+@pytest.mark.parametrize(
+    ("document", "field"),
+    [
+        ({"method": "isotonic", "calibrated": True, "n": 50}, "without points"),
+        ({"method": "isotonic", "x": [0.1, 0.2], "y": [0.5], "calibrated": True}, "2 x for 1 y"),
+        ({"method": "isotonic", "x": [0.2, 0.1], "y": [0.5, 0.6], "calibrated": True}, "x must rise"),
+        ({"method": "isotonic", "x": [0.1, 0.2], "y": [0.6, 0.5], "calibrated": True}, "y must rise"),
+        ({"method": "isotonic", "x": [0.1, 1.2], "y": [0.6, 0.7], "calibrated": True}, "x must rise"),
+        ({"method": "platt", "slope": -1.0, "calibrated": True}, "slope"),
+        ({"method": "platt", "slope": float("nan"), "calibrated": True}, "slope"),
+        ({"method": "platt"}, "calibrated is False"),
+        ({"method": "none", "calibrated": True}, "calibrated is True"),
+        ({"method": "none", "n": 3, "positives": 4}, "4 positives"),
+        ({"method": "beta"}, "method"),
+        ({"pickle": "x"}, "pickle"),
+    ],
+)
+def test_a_file_that_is_not_a_calibration(document: dict[str, object], field: str) -> None:
+    with pytest.raises(ValidationError, match=field):
+        OutcomeCalibration.model_validate(document)
+
+
+def test_wrong_input() -> None:
+    with pytest.raises(ValueError, match="equal length"):
+        fit_calibration(_raw(3), np.array([True]))
+    with pytest.raises(ValueError, match="outside"):
+        fit_calibration(np.array([0.5, 1.5]), np.array([True, False]))
+    with pytest.raises(ValueError, match="outside"):
+        fit_calibration(np.array([0.5, np.nan]), np.array([True, False]))

@@ -1,0 +1,273 @@
+"""Forecasts: what is asked of an engine, and what its paths are read as."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path as FilePath
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from browsing.bundle import Bundle, Reference
+from browsing.engine import MAX_WATCHED, Engine, EngineError, EngineTimeout, GenerateRequest, Path
+from browsing.engines.local import LocalEngine
+from browsing.engines.table import TableEngine
+from browsing.forecast import WATCHED, Draws, Forecast, Forecaster, Options, Question
+from browsing.vocabulary import BOS, EOS, UNK, Vocabulary
+from tests import tiny
+from tests.browsing import exact
+
+WORDS = tiny.vocabulary()  # /cart 4, /purchase 5, / 6, /bags 7, /bags/tote 8, /shoes 9
+OUTCOMES = {"cart": (4,), "purchase": (5,)}
+HISTORY = (("/", "/shoes"), ("/", "/bags", "/gone"))
+QUESTION = Question(0, WORDS.prompt(HISTORY, 40).ids, HISTORY)
+
+
+def _reference(*pages: Mapping[str, float]) -> Reference:
+    return Reference(cluster_shares=(1.0,), pages=tuple(map(dict, pages)), outcome_rates={})
+
+
+def _forecaster(outcomes: Mapping[str, tuple[int, ...]] = OUTCOMES, max_steps: int = 4) -> Forecaster:
+    return Forecaster(WORDS, outcomes, _reference({"/bags/tote": 0.5, "/": 0.3, "/shoes": 0.2}, {}), max_steps)
+
+
+def _table(seed: int = 0) -> NDArray[np.float64]:
+    return np.random.default_rng(seed).dirichlet(np.ones(10), 10)
+
+
+def _draw(engine: Engine, question: Question = QUESTION, options: Options = Options(), seconds: float = 9.0) -> Draws:
+    return asyncio.run(_forecaster().draw(engine, question, options, seconds))
+
+
+def _forecast(engine: Engine, question: Question, options: Options) -> Forecast:
+    return _forecaster().summarise(question, _draw(engine, question, options), options)
+
+
+def _same(left: list[Path], right: list[Path]) -> bool:
+    return all(a.tokens == b.tokens and (a.watched == b.watched).all() for a, b in zip(left, right, strict=True))
+
+
+def test_what_is_asked() -> None:
+    engine = TableEngine([_table()])
+    _draw(engine, options=Options(samples=5, seed=3), seconds=7.0)
+    assert len(engine.requests) == 4
+    free, cart, purchase, greedy = engine.requests
+    assert all(r.prompt == QUESTION.prompt and r.max_steps == 4 and r.deadline == 7.0 for r in engine.requests)
+    assert (free.forbidden, free.samples, free.greedy) == ((), 5, False)
+    assert (cart.forbidden, cart.watched, cart.samples) == ((4,), (4,), 5)
+    assert (purchase.forbidden, purchase.watched) == ((5,), (5,))
+    assert (greedy.greedy, greedy.samples, greedy.forbidden) == (True, 1, ())
+    assert len({free.seed, cart.seed, purchase.seed}) == 3
+    assert all(0 <= r.seed < 2**63 for r in engine.requests)
+
+
+def test_everything_is_asked_at_once() -> None:
+    class Counting(TableEngine):
+        running = most = 0
+
+        async def generate(self, request: GenerateRequest) -> list[Path]:
+            self.running += 1
+            self.most = max(self.most, self.running)
+            await asyncio.sleep(0.01)
+            self.running -= 1
+            return await super().generate(request)
+
+    engine = Counting([_table()])
+    _draw(engine)
+    assert engine.most == 4
+
+
+def test_watched_are_the_outcomes_then_the_visitors_newest_then_the_likeliest() -> None:
+    assert _forecaster().watched(QUESTION) == (4, 5, 7, 6, 9, 8)
+    assert _forecaster().watched(replace(QUESTION, cluster=1)) == (4, 5, 7, 6, 9)
+    assert _forecaster({}).watched(Question(0, (BOS,), ())) == (8, 6, 9)
+
+
+def test_the_number_of_watched_pages_is_bounded() -> None:
+    words = Vocabulary([f"/p{i}" for i in range(500)])
+    pages = {page: 1 / (1 + i) for i, page in enumerate(words.pages)}
+    forecaster = Forecaster(words, {"cart": (300,)}, _reference(pages), 4)
+    long = tuple(f"/p{i}" for i in range(400, 500))
+    watched = forecaster.watched(Question(0, (BOS,), (long[:50], long[50:])))
+    assert len(watched) == WATCHED == len(set(watched)) <= MAX_WATCHED
+    assert watched[:3] == (300, words.id("/p499"), words.id("/p498"))
+    short = forecaster.watched(Question(0, (BOS,), (("/p9", "/p480"),)))
+    assert short[:5] == (300, words.id("/p480"), words.id("/p9"), words.id("/p0"), words.id("/p1"))
+    with pytest.raises(ValueError, match="'cart' has 127 tokens"):
+        Forecaster(words, {"cart": tuple(range(4, 131))}, _reference(pages), 4)
+
+
+def test_equal_questions_have_equal_answers() -> None:
+    engine = TableEngine([_table()])
+    once, again = _draw(engine), _draw(engine)
+    assert _same(once.free, again.free)
+    assert _forecaster().summarise(QUESTION, once, Options()) == _forecaster().summarise(QUESTION, again, Options())
+    assert not _same(once.free, _draw(engine, options=Options(seed=1)).free)
+
+
+def test_visitors_do_not_share_their_noise() -> None:
+    """Two visitors of whom the model thinks the same still have samples of their own."""
+    engine = TableEngine([_table()])
+    other = replace(QUESTION, prompt=(BOS, 9, EOS, BOS))
+    assert [p.tokens for p in _draw(engine).free] != [p.tokens for p in _draw(engine, other).free]
+
+
+@pytest.mark.parametrize("error", [EngineTimeout("late"), EngineError("gone")])
+def test_an_engines_error_is_passed_on_and_the_rest_cancelled(error: EngineError) -> None:
+    class Slow(TableEngine):
+        cancelled = 0
+
+        async def generate(self, request: GenerateRequest) -> list[Path]:
+            if request.forbidden == (4,):
+                raise error
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                self.cancelled += 1
+                raise
+            return await super().generate(request)
+
+    engine = Slow([_table()])
+
+    async def ask() -> None:
+        with pytest.raises(type(error), match=str(error)):
+            await _forecaster().draw(engine, QUESTION, Options(), 9.0)
+        await asyncio.sleep(0.01)
+
+    asyncio.run(ask())
+    assert engine.cancelled == 3
+
+
+def test_a_deadline_reaches_the_engine() -> None:
+    with pytest.raises(EngineTimeout):
+        _draw(TableEngine([_table()]), seconds=0.0)
+
+
+def test_many_paths_approach_the_exact_answer() -> None:
+    table = _table(4)
+    every = exact.sessions(exact.table_next(table), QUESTION.prompt, 4)
+    forecast = _forecast(TableEngine([table]), QUESTION, Options(samples=1500))
+    assert {page.page for page in forecast.pages} == set(WORDS.pages)
+    for page in forecast.pages:
+        assert page.probability == pytest.approx(exact.visit_probability(every, (WORDS.id(page.page),)), abs=0.03)
+    for name, ids in OUTCOMES.items():
+        truth = exact.visit_probability(every, ids)
+        assert forecast.outcomes[name].probability == pytest.approx(truth, abs=0.03)
+        low, high = forecast.outcomes[name].interval
+        assert high - low < 0.05
+    unfinished = sum(probability for tokens, probability in every if tokens[-1] != EOS)
+    assert forecast.unfinished_paths == pytest.approx(unfinished, abs=0.04)
+
+
+def _paths(*sessions: tuple[int, ...], watched: int = 0, probability: float = 0.0) -> list[Path]:
+    return [Path(s, np.full((len(s), watched), probability), s[-1] == EOS) for s in sessions]
+
+
+def test_pages_are_ranked_and_say_how_they_were_estimated() -> None:
+    free = _paths((6, 9, EOS), (6, UNK, EOS), (6, 9, EOS), (7, EOS))
+    free = [replace(path, watched=np.where(np.arange(len(path.tokens))[:, None] == 0, 0.25, 0.0)) for path in free]
+    draws = Draws(free, {}, _paths((6, EOS))[0], watched=(7,))
+    forecast = _forecaster({}).summarise(QUESTION, draws, Options())
+    assert [(p.page, p.estimator, p.seen_before) for p in forecast.pages] == [
+        ("/", "count", True),
+        ("/shoes", "count", True),
+        ("/bags", "hazard", True),
+    ]
+    assert [p.probability for p in forecast.pages] == pytest.approx([0.75, 0.5, 0.25])
+    assert len(_forecaster({}).summarise(QUESTION, draws, Options(top_pages=2)).pages) == 2
+
+
+def test_equally_likely_pages_keep_the_vocabularys_order() -> None:
+    draws = Draws(_paths((9, 7, EOS), (8, 6, EOS)), {}, _paths((EOS,))[0], ())
+    pages = _forecaster({}).summarise(QUESTION, draws, Options()).pages
+    assert [p.page for p in pages] == ["/", "/bags", "/bags/tote", "/shoes"]
+    assert [p.seen_before for p in pages] == [True, True, False, True]
+
+
+def test_a_single_path_is_counted() -> None:
+    draws = Draws(_paths((6, EOS), watched=1, probability=0.5), {}, _paths((EOS,))[0], (6,))
+    (page,) = _forecaster({}).summarise(QUESTION, draws, Options(samples=1)).pages
+    assert (page.page, page.probability, page.estimator) == ("/", 1.0, "count")
+
+
+def test_an_outcome_that_is_likely_is_among_the_pages_too() -> None:
+    table = np.full((10, 10), 0.01)
+    table[:, 4] = 0.8
+    table /= table.sum(axis=1, keepdims=True)
+    forecast = _forecast(TableEngine([table]), QUESTION, Options())
+    assert forecast.pages[0].page == "/cart"
+    assert forecast.outcomes["cart"].probability > 0.9
+
+
+def test_unknown_pages_are_sampled_but_never_shown() -> None:
+    table = np.full((10, 10), 1e-9)
+    table[:, UNK], table[:, EOS], table[:, 6] = 0.6, 0.3, 0.1
+    forecasts = [
+        _forecast(TableEngine([table]), QUESTION, Options(decode=decode, samples=30))
+        for decode in ("greedy", "consensus")
+    ]
+    engine = TableEngine([table])
+    assert any(UNK in path.tokens for path in _draw(engine).free)
+    assert forecasts[0].next_session == ()  # the greedy path is [UNK] all along
+    for forecast in forecasts:
+        assert "[UNK]" not in {*forecast.next_session, *(page.page for page in forecast.pages)}
+
+
+def test_greedy_answers_the_argmax_path() -> None:
+    draws = Draws(_paths((9, EOS), (9, EOS)), {}, _paths((6, 7, EOS))[0], ())
+    assert _forecaster({}).summarise(QUESTION, draws, Options(decode="greedy")).next_session == ("/", "/bags")
+    assert _forecaster({}).summarise(QUESTION, draws, Options()).next_session == ("/shoes",)
+
+
+def test_the_last_session_is_a_candidate_without_its_unknown_pages() -> None:
+    free = _paths((6, 7, 9, EOS), (6, 7, 8, EOS), (6, 7, 4, EOS), (6, 7, 5, EOS))
+    draws = Draws(free, {}, _paths((9, EOS))[0], ())
+    question = replace(QUESTION, history=(("/", "/bags", "/gone"),))
+    assert _forecaster({}).summarise(question, draws, Options()).next_session == ("/", "/bags")
+    assert _forecaster({}).summarise(replace(question, history=()), draws, Options()).next_session == (
+        "/",
+        "/bags",
+        "/shoes",
+    )
+
+
+def test_an_outcome_without_a_token_has_no_entry() -> None:
+    forecaster = _forecaster({"cart": (4,), "purchase": (UNK,)})
+    assert set(forecaster.outcomes) == {"cart"}
+    engine = TableEngine([_table()])
+    draws = asyncio.run(forecaster.draw(engine, QUESTION, Options(), 9.0))
+    assert len(engine.requests) == 3
+    assert set(forecaster.summarise(QUESTION, draws, Options()).outcomes) == {"cart"}
+
+
+def test_a_whole_bundle(tmp_path: FilePath) -> None:
+    """Manifest, vocabulary, reference and predictors of a bundle on disk, through the embedded engine."""
+    tiny.bundle(tmp_path / "bundle")
+    bundle = Bundle.load(tmp_path / "bundle")
+    limits = bundle.manifest.limits
+    forecaster = Forecaster(bundle.vocabulary, bundle.outcome_ids(), bundle.reference, limits.max_steps)
+    questions = [
+        Question(k % 2, bundle.vocabulary.prompt(history, limits.prompt).ids, history)
+        for k, history in enumerate((HISTORY, HISTORY, HISTORY[:1], HISTORY[1:]))
+    ]
+
+    async def ask(together: bool) -> list[Forecast]:
+        engine = LocalEngine(bundle.predictors())
+        await engine.start()
+        options = Options(samples=8)
+        calls = [forecaster.draw(engine, question, options, 20.0) for question in questions]
+        draws = list(await asyncio.gather(*calls)) if together else [await call for call in calls]
+        await engine.stop()
+        return [forecaster.summarise(q, d, options) for q, d in zip(questions, draws, strict=True)]
+
+    at_once, one_by_one = asyncio.run(ask(True)), asyncio.run(ask(False))
+    for left, right in zip(at_once, one_by_one, strict=True):
+        assert left.next_session == right.next_session
+        assert {p.page: p.probability for p in left.pages} == pytest.approx(
+            {p.page: p.probability for p in right.pages}, abs=1e-5
+        )
+        assert set(left.outcomes) == {"cart", "purchase"}
+    assert at_once[0] != at_once[1]

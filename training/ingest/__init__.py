@@ -1,0 +1,1 @@
+"""From page-view logs to datasets: one file per log format, the rest shared by all."""

@@ -1,0 +1,139 @@
+"""Sessions to samples: which users go where, which sessions are targets, and how much history each target gets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from training.dataset import CONTEXT, SPLITS, Split
+from training.ingest.settings import Filters
+
+TEST, SELECT, CALIBRATE = 0.10, 0.10, 0.05
+"""Shares: TEST of all users; SELECT and CALIBRATE of the others; the rest trains."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """Of each user: the split (index into `SPLITS`, uint8), and the number by which users are sampled (uint64)."""
+
+    split: NDArray[np.uint8]
+    lot: NDArray[np.uint64]
+
+
+def draw(users: Sequence[str], seed: int) -> Draws:
+    """By hash of the seed and the user, so the same for a user whatever else the log holds."""
+    digests = b"".join(blake2b(f"{seed}\0{user}".encode(), digest_size=24).digest() for user in users)
+    numbers = np.frombuffer(digests, dtype="<u8").reshape(-1, 3)
+    test, rest = numbers[:, 0] / 2.0**64, numbers[:, 1] / 2.0**64
+    train, select, calibrate, held_out = (SPLITS.index(s) for s in ("train", "select", "calibrate", "test"))
+    split = np.select(
+        [test < TEST, rest < SELECT, rest < SELECT + CALIBRATE], [held_out, select, calibrate], train
+    ).astype(np.uint8)
+    return Draws(split, numbers[:, 2].astype(np.uint64))
+
+
+class Part:
+    """The sessions of some users (each with all of theirs, oldest first), and the targets among them.
+
+    `sessions` is as `sessionise` returns it, filtered by length. A target is a session with one before it. With a
+    split by time, targets of test users begin at `split_at` or later, those of all others before; of the sessions
+    allowed so, a user's last `samples_per_user` are targets.
+    """
+
+    def __init__(self, sessions: pl.DataFrame, filters: Filters) -> None:
+        self._sessions = sessions
+        self._filters = filters
+        n = sessions.height
+        runs = sessions["user"].rle_id().to_numpy().astype(np.int64)
+        self._first = np.flatnonzero(np.diff(runs, prepend=-1))
+        """Row of each user's first session."""
+        self._user = runs
+        names = sessions["user"].gather(self._first).to_list()
+        self._draws = draw(names, filters.seed)
+        allowed = np.arange(n) > self._first[runs] if n else np.zeros(0, bool)
+        if filters.split_at is not None:
+            late = sessions["started"].to_numpy() >= _micros(filters.split_at)
+            test = self._draws.split[runs] == SPLITS.index("test")
+            allowed &= late == test
+        count = np.cumsum(allowed)
+        after_last = np.append(self._first[1:], n)
+        from_end = np.repeat(count[after_last - 1], after_last - self._first) - count if n else count
+        self._targets: NDArray[np.int64] = np.flatnonzero(allowed & (from_end < filters.samples_per_user))
+
+    def lots(self) -> NDArray[np.uint64]:
+        """The sampling numbers of the users that have a target."""
+        return self._draws.lot[np.unique(self._user[self._targets])]
+
+    def keep(self, threshold: int) -> None:
+        """Drop the targets of users whose sampling number is above `threshold`."""
+        self._targets = self._targets[self._draws.lot[self._user[self._targets]] <= np.uint64(threshold)]
+
+    def samples(self) -> dict[Split, pl.DataFrame]:
+        """The samples of every split, in the columns of a sample file."""
+        rows = self._targets
+        start, cut = self._histories()
+        spans = rows - start
+        sample = np.repeat(np.arange(len(rows)), spans)
+        offsets = np.cumsum(spans) - spans
+        history = np.arange(len(sample)) - np.repeat(offsets, spans) + np.repeat(start, spans)
+        before = self._sessions[history].with_columns(pl.Series("sample", sample))
+        if cut.any():
+            room = self._filters.max_history_tokens - 3
+            long = pl.Series("cut", np.repeat(cut, spans))
+            before = before.with_columns(long).with_columns(
+                pl.when("cut").then(pl.col("pages").list.tail(room)).otherwise("pages").alias("pages")
+            )
+        context = [name for name in CONTEXT if name in before.columns]
+        moment = pl.Datetime("us", "UTC")
+        histories = before.group_by("sample", maintain_order=True).agg(
+            pl.col("pages").alias("history"), pl.col("started").cast(moment).alias("history_started_at"), *context
+        )
+        target = self._sessions[rows].select(
+            pl.col("user").alias("user_id"),
+            pl.col("pages").alias("next_session"),
+            pl.col("started").cast(moment).alias("next_started_at"),
+        )
+        whole = pl.concat([target, histories.drop("sample")], how="horizontal")
+        split = self._draws.split[self._user[rows]]
+        return {name: whole.filter(pl.Series(split == number)) for number, name in enumerate(SPLITS)}
+
+    def page_counts(self) -> pl.DataFrame:
+        """`page, views, users`: over the sessions that the samples hold of users who are not test users."""
+        rows = self._targets
+        start, _ = self._histories()
+        learnt = self._draws.split[self._user[rows]] != SPLITS.index("test")
+        edge = np.zeros(self._sessions.height + 1, dtype=np.int64)
+        np.add.at(edge, start[learnt], 1)
+        np.add.at(edge, rows[learnt] + 1, -1)
+        held = self._sessions.filter(pl.Series(np.cumsum(edge[:-1]) > 0)).select("user", "pages")
+        views = held.explode("pages", empty_as_null=True, keep_nulls=True).rename({"pages": "page"})
+        per_user = views.group_by("page", "user").agg(pl.len().cast(pl.Int64).alias("views"))
+        return per_user.group_by("page").agg(pl.col("views").sum(), pl.len().cast(pl.Int64).alias("users"))
+
+    @property
+    def users(self) -> int:
+        """Users with a target."""
+        return len(np.unique(self._user[self._targets]))
+
+    def _histories(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Row of each target's oldest session of history, and whether that one alone is too long and must be cut.
+
+        As `Vocabulary.prompt` cuts: whole sessions of `[BOS] pages [EOS]` before the target's `[BOS]`, newest first.
+        """
+        rows = self._targets
+        room = self._filters.max_history_tokens - 1
+        tokens = np.concatenate([[0], np.cumsum(self._sessions["length"].to_numpy() + 2)])
+        fits = np.searchsorted(tokens, tokens[rows] - room, side="left")
+        start = np.maximum(fits, self._first[self._user[rows]])
+        cut = start >= rows
+        return np.where(cut, rows - 1, start).astype(np.int64), cut
+
+
+def _micros(at: datetime) -> int:
+    return (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
