@@ -35,7 +35,7 @@ say "4/6  Evaluate on visitors that training never saw"
 run hetlm evaluate "$work/bundle" "$work/dataset" --users 300
 
 say "5/6  Serve on the $ENGINE engine"
-hetlm serve "$work/bundle" --engine "$ENGINE" --port "$PORT" --metrics-port "$METRICS_PORT" &
+HETLM_LOG_LEVEL=${HETLM_LOG_LEVEL:-warning} hetlm serve "$work/bundle" --engine "$ENGINE" --port "$PORT" --metrics-port "$METRICS_PORT" &
 server=$!
 trap 'kill -TERM $server 2>/dev/null; wait $server 2>/dev/null' EXIT
 trap 'exit 130' INT
@@ -57,7 +57,7 @@ cat >&2 <<EOF
 
 $(printf '\033[1;32mServing.\033[0m Ctrl-C stops it.')
   predictions    POST $url/predict
-  try it out     $url/docs
+  interface      $url/openapi.json
   metrics        http://127.0.0.1:$METRICS_PORT/metrics
   bundle         $work/bundle  (hetlm bundle show)
   report         $work/bundle/report.html

@@ -1,0 +1,114 @@
+"""The routes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response, StreamingResponse
+from pydantic import ValidationError
+
+from service.batch import Answer, Batch, items_of
+from service.health import Health
+from service.limits import read_json
+from service.metrics import Metrics
+from service.pipeline import RETRY_AFTER, Pipeline
+from service.problems import MEDIA_TYPE, ProblemError, invalid, request_id_of
+from service.schemas import BatchResponse, LiveResponse, PredictRequest, PredictResponse, ReadyResponse
+from service.settings import Settings
+
+NDJSON = "application/x-ndjson"
+JSON = "application/json"
+
+
+def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    schema = {"$ref": "#/components/schemas/Problem"}
+    words = {
+        400: "not JSON",
+        408: "the body took too long",
+        413: "the body is too large",
+        415: "not declared as JSON",
+        422: "a field is wrong; `errors` names it",
+        503: "not now; `Retry-After` says when",
+    }
+    return {status: {"description": words[status], "content": {MEDIA_TYPE: {"schema": schema}}} for status in statuses}
+
+
+def routes(pipeline: Pipeline, batch: Batch, health: Health, metrics: Metrics, settings: Settings) -> APIRouter:
+    """All addresses of the main port. The bodies' schemas and examples come from `service.openapi`."""
+    router = APIRouter()
+
+    @router.post(
+        "/predict",
+        response_model=PredictResponse,
+        responses=_problems(400, 408, 413, 415, 422, 503),
+        summary="The next session of one visitor",
+    )
+    async def predict(request: Request) -> Response:
+        """Given that the visitor returns: which pages, in which order, and how likely a cart and a purchase are."""
+        try:
+            body = await read_json(request, settings.body_limit_bytes, settings.body_timeout_seconds)
+            try:
+                asked = PredictRequest.model_validate_json(body)
+            except ValidationError as error:
+                raise invalid(error) from None
+            answer = await pipeline.answer(asked, request_id_of(request) or "")
+        except ProblemError as problem:
+            metrics.no_prediction("refused" if problem.status < 500 else "failed")
+            raise
+        except Exception:
+            metrics.no_prediction("failed")
+            raise
+        return Response(answer.model_dump_json(), media_type=JSON, headers={"Cache-Control": "no-store"})
+
+    @router.post(
+        "/predict/batch",
+        response_model=BatchResponse,
+        responses=_problems(400, 408, 413, 415, 422),
+        summary="The next sessions of up to 1,000 visitors",
+    )
+    async def predict_batch(request: Request) -> Response:
+        """Answers come in the order of the items; a wrong item becomes a problem at its place. With `Accept:
+        application/x-ndjson` they are streamed, one line each."""
+        body = await read_json(request, settings.batch_body_limit_bytes, settings.body_timeout_seconds)
+        items = await asyncio.to_thread(items_of, body)
+        answers = batch.answers(items, request_id_of(request) or "")
+        headers = {"Cache-Control": "no-store"}
+        if NDJSON in request.headers.get("accept", ""):
+            return StreamingResponse(_lines(answers), media_type=NDJSON, headers=headers)
+        async with aclosing(answers):
+            documents = [answer.model_dump_json() async for answer in answers]
+        return Response('{"items":[' + ",".join(documents) + "]}", media_type=JSON, headers=headers)
+
+    @router.get("/livez", response_model=LiveResponse, summary="Whether the process runs")
+    async def livez() -> Response:
+        return Response(LiveResponse().model_dump_json(), media_type=JSON)
+
+    @router.get(
+        "/readyz",
+        response_model=ReadyResponse,
+        responses=_problems(503),
+        summary="Whether every engine answered a real token a moment ago",
+    )
+    async def readyz() -> Response:
+        if not health.ready:
+            down = [k for k, up in health.up.items() if not up]
+            what = "starts" if health.starting else "does not answer"
+            raise ProblemError(
+                "not-ready",
+                f"The engine of cluster {', '.join(map(str, down))} {what}.",
+                headers={"Retry-After": RETRY_AFTER},
+            )
+        ready = ReadyResponse(bundle_version=pipeline.bundle.manifest.version, clusters=pipeline.bundle.clusters)
+        return Response(ready.model_dump_json(), media_type=JSON)
+
+    return router
+
+
+async def _lines(answers: AsyncGenerator[Answer]) -> AsyncIterator[bytes]:
+    async with aclosing(answers):  # a caller who leaves takes what is still being worked on along
+        async for answer in answers:
+            yield answer.model_dump_json().encode() + b"\n"

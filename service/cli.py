@@ -1,0 +1,115 @@
+"""The service's commands, mounted by `browsing.cli` through an entry point."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from pydantic import ValidationError
+from rich.markup import escape
+
+from browsing.console import STDERR, fail, progress
+
+if TYPE_CHECKING:
+    from service.serve import Sockets
+    from service.settings import Settings
+
+
+def register(app: typer.Typer) -> None:
+    """Add `serve` and `visit` to the command line."""
+    from service.visit import visit
+
+    app.command()(serve)
+    app.command()(visit)
+
+
+def serve(
+    bundle: Annotated[Path | None, typer.Argument(help="the bundle's directory; by default HETLM_BUNDLE")] = None,
+    engine: Annotated[str | None, typer.Option(help="local, vllm or vllm-server")] = None,
+    engine_url: Annotated[
+        list[str] | None, typer.Option(help="for vllm-server: one address per cluster, in their order")
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="address of the API")] = None,
+    port: Annotated[int | None, typer.Option(help="port of the API; 0 takes a free one")] = None,
+    metrics_host: Annotated[str | None, typer.Option(help="address of /metrics")] = None,
+    metrics_port: Annotated[int | None, typer.Option(help="port of /metrics; 0 takes a free one")] = None,
+    redis_url: Annotated[str | None, typer.Option(help="embedding cache of several replicas")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads of the models")] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error")] = None,
+    bundle_version: Annotated[str | None, typer.Option(help="refuse any other version of the bundle")] = None,
+) -> None:
+    """Serve a bundle: POST /predict, until Ctrl-C. Every flag has a variable (HETLM_PORT) that it comes before."""
+    flags = {
+        "bundle": bundle,
+        "engine": engine,
+        "engine_urls": tuple(engine_url) if engine_url else None,
+        "host": host,
+        "port": port,
+        "metrics_host": metrics_host,
+        "metrics_port": metrics_port,
+        "redis_url": redis_url,
+        "threads": threads,
+        "log_level": log_level,
+        "bundle_version": bundle_version,
+    }
+    _run({name: value for name, value in flags.items() if value is not None})
+
+
+def _run(flags: dict[str, object]) -> None:
+    settings = _settings(flags)  # before the slow imports: a mistake is known at once
+
+    import torch
+    import transformers
+
+    from browsing.bundle import BundleError
+    from browsing.engine import EngineError
+    from service.app import ConfigurationError, build, choose_encoder, choose_engine, choose_store, load
+    from service.serve import bind, forward_logging
+    from service.serve import serve as run
+
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    transformers.utils.logging.disable_progress_bar()  # the bars here are our own
+    try:
+        sockets = bind(settings)
+    except OSError as error:
+        raise fail(f"{error.filename}: {error.strerror}; choose another port") from None
+    try:
+        with progress("Loading the bundle", 2, "parts") as advance:
+            bundle = load(settings)
+            advance(1)
+            encoder = choose_encoder(bundle)
+            advance(1)
+        service = build(settings, bundle, choose_engine(settings, bundle), encoder, choose_store(settings))
+        forward_logging(service)
+        asyncio.run(run(service, settings, sockets, lambda: _announce(sockets, bundle.manifest.version)))
+    except (BundleError, ConfigurationError) as error:
+        raise fail(escape(str(error))) from None
+    except EngineError as error:
+        STDERR.print(f"[bold red]error:[/] an engine did not start: {escape(str(error))}", soft_wrap=True)
+        raise typer.Exit(1) from None
+    finally:
+        sockets.close()
+    STDERR.print("stopped")
+
+
+def _settings(flags: dict[str, object]) -> Settings:
+    from service.settings import Settings, variable
+
+    try:
+        return Settings.model_validate(flags)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        field = str(first["loc"][0]) if first["loc"] else ""
+        message = escape(first["msg"].removeprefix("Value error, "))
+        raise fail(f"{variable(field)} (--{field.replace('_', '-')}): {message}" if field else message) from None
+
+
+def _announce(sockets: Sockets, version: str) -> None:
+    STDERR.print(f"[bold green]ready[/]  bundle {version[:12]}")
+    STDERR.print(f"  predictions  POST {sockets.api_url}/predict")
+    STDERR.print(f"  interface         {sockets.api_url}/openapi.json")
+    STDERR.print(f"  readiness         {sockets.api_url}/readyz")
+    STDERR.print(f"  metrics           {sockets.metrics_url}")

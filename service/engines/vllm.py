@@ -1,0 +1,243 @@
+"""The engine port over vLLM servers that the service starts itself: one per cluster, on loopback, supervised."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import shutil
+import socket
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import httpx
+
+from browsing.console import progress
+from browsing.engine import EngineError, GenerateRequest
+from browsing.engine import Path as SampledPath
+from service.engines.child import Child
+from service.engines.machine import Tuning, command, divide, environment, physical_cores
+from service.engines.vllm_server import Server, Unreachable, new_client
+
+logger = logging.getLogger(__name__)
+
+_FAILURES = 3
+_STEADY = 60.0
+_LONGEST_PAUSE = 60.0
+
+
+class _Cluster:
+    """One predictor and the vLLM that serves it. `server` is None while it is down."""
+
+    def __init__(self, number: int, predictor: Path, cores: list[int] | None) -> None:
+        self.number = number
+        self.predictor = predictor
+        self.cores = cores
+        self.child: Child | None = None
+        self.server: Server | None = None
+
+
+class VllmEngine:
+    """`browsing.engine.Engine` over supervised children: `predictors[k]` is cluster k's directory.
+
+    A child that ends, with whatever code, or stops answering is started anew, with growing pauses; until it answers
+    again its cluster's requests raise `EngineError` at once. None outlives this process. `tuning`: by default what
+    suits this machine. `context`: the least number of tokens for prompt and path. `logs`: where the children's logs
+    are kept; by default they go with the engine. `probe_every`: seconds between real one-token questions.
+    """
+
+    def __init__(
+        self,
+        predictors: Sequence[Path],
+        vocabulary_size: int,
+        *,
+        gpu: bool | None = None,
+        tuning: Tuning | None = None,
+        context: int = 0,
+        logs: Path | None = None,
+        start_timeout: float = 300.0,
+        probe_timeout: float = 5.0,
+        probe_every: float = 15.0,
+        grace: float = 15.0,
+    ) -> None:
+        """Raises `ValueError` without predictors, `EngineError` if vLLM is not installed."""
+        if not predictors:
+            raise ValueError("no predictor: each cluster has one")
+        self._tuning = tuning or Tuning.of_this_machine(gpu)
+        self._vocabulary_size = vocabulary_size
+        self._context = context
+        self._logs = logs
+        self._start_timeout = start_timeout
+        self._probe_timeout = probe_timeout
+        self._probe_every = probe_every
+        self._grace = grace
+        self._client: httpx.AsyncClient | None = None
+        self._one_at_a_time = asyncio.Lock()
+        self._scratch: Path | None = None
+        self._supervisors: list[asyncio.Task[None]] = []
+        self.api_key = secrets.token_urlsafe(32)
+        """What the children want to hear: no other user of this machine can ask them."""
+        shares = divide(physical_cores(), len(predictors))
+        self._clusters = [_Cluster(k, path, shares[k]) for k, path in enumerate(predictors)]
+
+    @property
+    def urls(self) -> list[str | None]:
+        """Where each cluster's vLLM answers; None while it is down."""
+        return [cluster.server.url if cluster.server is not None else None for cluster in self._clusters]
+
+    @property
+    def groups(self) -> list[int | None]:
+        """Each cluster's process group."""
+        return [cluster.child.group if cluster.child is not None else None for cluster in self._clusters]
+
+    def log(self, cluster: int) -> Path:
+        """The log of a cluster's vLLM. Raises `EngineError` if the engine is not running."""
+        directory = self._logs or self._scratch
+        if directory is None:
+            raise EngineError("the engine is not running")
+        return directory / f"cluster-{cluster}.log"
+
+    async def start(self) -> None:
+        """One after another, for each takes what memory it finds. Raises `EngineError` with the last lines of the log
+        of one that cannot start. Nothing happens if it is running."""
+        if self._client is not None:
+            return
+        self._client = new_client()
+        self._scratch = Path(tempfile.mkdtemp(prefix="hetlm-vllm-"))
+        if self._logs is not None:
+            self._logs.mkdir(parents=True, exist_ok=True)
+        try:
+            with progress("vLLM engines", len(self._clusters), "engines") as advance:
+                for cluster in self._clusters:
+                    await self._launch(cluster)
+                    advance(1)
+        except BaseException:
+            await self.stop()
+            raise
+        self._supervisors = [asyncio.create_task(self._supervise(cluster)) for cluster in self._clusters]
+
+    async def generate(self, request: GenerateRequest) -> list[SampledPath]:
+        if not 0 <= request.cluster < len(self._clusters):
+            raise ValueError(f"no cluster {request.cluster}: there are {len(self._clusters)}")
+        server = self._clusters[request.cluster].server
+        if server is None:
+            raise EngineError(f"cluster {request.cluster}: its vLLM is not running")
+        return await server.generate(request)
+
+    async def healthy(self) -> dict[int, bool]:
+        return dict(enumerate(await asyncio.gather(*map(self._answers, self._clusters))))
+
+    async def _answers(self, cluster: _Cluster) -> bool:
+        return cluster.server is not None and await cluster.server.answers(self._probe_timeout)
+
+    async def stop(self) -> None:
+        for task in self._supervisors:
+            task.cancel()
+        await asyncio.gather(*self._supervisors, return_exceptions=True)
+        self._supervisors = []
+        children = [cluster.child for cluster in self._clusters if cluster.child is not None]
+        for cluster in self._clusters:
+            cluster.server = cluster.child = None
+        await asyncio.gather(*(child.stop() for child in children))
+        if self._client is not None:
+            await self._client.aclose()
+            self._client = None
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+            self._scratch = None
+
+    async def _launch(self, cluster: _Cluster) -> None:
+        """Start the cluster's vLLM and wait for its first real token. Raises `EngineError`."""
+        if self._client is None or self._scratch is None:
+            raise EngineError("the engine is not running")
+        port, name = _free_port(), f"cluster-{cluster.number}"
+        child = cluster.child = Child(
+            command(cluster.predictor, name, port, self._tuning),
+            environment(os.environ, self.api_key, self._scratch, cluster.cores, self._tuning),
+            self.log(cluster.number),
+            grace=self._grace,
+        )
+        server = Server(
+            self._client,
+            f"http://127.0.0.1:{port}",
+            self._vocabulary_size,
+            model=name,
+            context=self._context,
+            api_key=self.api_key,
+        )
+        ended: asyncio.Task[None] | None = None
+        try:
+            await child.start()
+            ended = asyncio.create_task(child.ended())
+            async with asyncio.timeout(self._start_timeout):
+                await _ready(server, ended)
+        except (TimeoutError, EngineError, OSError) as error:
+            reason = str(error) or f"not ready within {self._start_timeout:.0f} seconds"
+            await child.stop()
+            raise EngineError(f"cluster {cluster.number}: vLLM did not start: {reason}\n{child.last_words()}") from None
+        except BaseException:
+            await child.stop()
+            raise
+        finally:
+            if ended is not None:
+                ended.cancel()
+        cluster.server = server
+
+    async def _supervise(self, cluster: _Cluster) -> None:
+        """Start it anew whenever it breaks, for ever."""
+        loop = asyncio.get_running_loop()
+        pause = 1.0
+        while True:
+            since = loop.time()
+            reason = await self._until_broken(cluster)
+            cluster.server = None
+            if loop.time() - since > _STEADY:
+                pause = 1.0
+            while cluster.server is None:
+                logger.warning("cluster %d: %s; starting it anew in %.0f s", cluster.number, reason, pause)
+                if cluster.child is not None:
+                    await cluster.child.stop()
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+                try:
+                    async with self._one_at_a_time:
+                        await self._launch(cluster)
+                except EngineError as error:
+                    reason = str(error)
+            logger.info("cluster %d: vLLM answers again", cluster.number)
+
+    async def _until_broken(self, cluster: _Cluster) -> str:
+        """Returns, with the reason, when the child has ended or three questions in a row stayed without answer."""
+        child, server = cluster.child, cluster.server
+        if child is None or server is None:
+            return "vLLM is not running"
+        ended = asyncio.create_task(child.ended())
+        failures = 0
+        try:
+            while failures < _FAILURES:
+                done, _ = await asyncio.wait({ended}, timeout=self._probe_every)
+                if done:
+                    return "vLLM ended"
+                failures = 0 if await server.answers(max(self._probe_timeout, self._probe_every)) else failures + 1
+            return "vLLM does not answer"
+        finally:
+            ended.cancel()
+
+
+async def _ready(server: Server, ended: asyncio.Task[None]) -> None:
+    """Returns when the server answers a real token. Raises `EngineError` if its process ends, or it is a wrong one."""
+    while not ended.done():
+        with contextlib.suppress(Unreachable):
+            return await server.check()
+        await asyncio.wait({ended}, timeout=0.5)
+    raise EngineError("its process ended")
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port

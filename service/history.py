@@ -1,0 +1,59 @@
+"""From a request to a history in the bundle's language: the same page rules as at ingest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from browsing.pages import PageError, PageRules
+from browsing.sessions import Event, sessions_of
+from browsing.vocabulary import Prompt, Vocabulary
+from service.problems import FieldError, ProblemError
+from service.schemas import MAX_SESSIONS, EventIn, PredictRequest
+
+Pages = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """`sessions`: oldest first, those that are read. `prompt`: those that fit into a predictor's context, as token ids.
+    `unknown`: pages that the vocabulary lacks, each once, in order of appearance. `dropped`: sessions that the prompt
+    lacks."""
+
+    sessions: tuple[Pages, ...]
+    prompt: Prompt
+    unknown: tuple[str, ...]
+    dropped: int
+
+
+def history_of(request: PredictRequest, rules: PageRules, vocabulary: Vocabulary, max_tokens: int) -> History:
+    """Raises `ProblemError` for an event that names no page."""
+    if request.events is not None:
+        given = _sessions(request.events, rules)
+    else:
+        given = [tuple(session.pages) for session in request.sessions or ()]
+    kept = tuple(given[-MAX_SESSIONS:])
+    prompt = vocabulary.prompt(kept, max_tokens)
+    pages = dict.fromkeys(page for session in kept for page in session)
+    unknown = tuple(page for page in pages if page not in vocabulary)
+    return History(kept, prompt, unknown, len(given) - len(kept) + prompt.sessions_dropped)
+
+
+def _sessions(events: Sequence[EventIn], rules: PageRules) -> list[Pages]:
+    rows = [Event(event.time, event.url, event.event, event.session_id) for event in events]
+    try:
+        return [session.pages for session in sessions_of(rows, rules)]
+    except PageError:
+        raise _first_wrong(rows, rules) from None
+
+
+def _first_wrong(rows: Sequence[Event], rules: PageRules) -> ProblemError:
+    """Which event it was."""
+    for i, event in enumerate(rows):
+        try:
+            rules.page(event.url, event.event_type)
+        except PageError as error:
+            detail = f"names no page ({error.reason}): give a URL, a page name, or an event type that is an outcome"
+            pointer = f"/events/{i}/url"
+            return ProblemError("invalid-request", f"{pointer}: {detail}", [FieldError(pointer=pointer, detail=detail)])
+    raise AssertionError("the page rules refused an event and then took it")

@@ -1,0 +1,108 @@
+"""`/openapi.json`: the bodies' schemas, with examples that run against the bundle that is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+
+from browsing.bundle import Bundle
+from browsing.pages import PageError
+from service.problems import Problem
+from service.schemas import EARLIEST, BatchRequest, PredictRequest
+
+DESCRIPTION = """What a visitor's next session will look like: which pages, in which order, and how likely a cart and a
+purchase are. Every probability is conditional on the visitor returning. Errors are RFC 9457 problem documents."""
+_SCHEMAS = "#/components/schemas/{model}"
+
+
+def examples(bundle: Bundle) -> dict[str, dict[str, Any]]:
+    """Bodies of `POST /predict` made of pages that this bundle knows: sessions, raw events, and no history."""
+    pages = _known_pages(bundle)
+    now = _after_training(bundle)
+
+    def at(hours: float) -> str:
+        return (now + timedelta(hours=hours)).isoformat().replace("+00:00", "Z")
+
+    sessions = [
+        {"started_at": at(-50), "pages": pages[:3]},
+        {"started_at": at(-26), "pages": [*pages[1:2], *pages[3:5]] or pages[:1]},
+    ]
+    found: dict[str, dict[str, Any]] = {
+        "sessions": {"user_id": "u-17", "sessions": sessions, "options": {"samples": 16, "top_pages": 5, "seed": 7}},
+        "new_visitor": {"sessions": []},
+    }
+    urls = [page for page in pages if _stays(bundle, page)][:3]
+    events = [{"time": at(-3 + i / 60), "url": url} for i, url in enumerate(urls)]
+    carts = [e for rule in bundle.rules.outcomes.values() for e in rule.events if rule.page in bundle.vocabulary]
+    if carts:
+        events.append({"time": at(-2.9), "event": carts[0]})
+    if events:
+        found["events"] = {"events": events, "options": {"decode": "greedy"}}
+    return found
+
+
+def _known_pages(bundle: Bundle) -> list[str]:
+    """The likeliest pages of the largest cluster, then the vocabulary's: at most six, all known, no outcome."""
+    outcomes = {page for own in bundle.manifest.outcomes.values() for page in own}
+    largest = max(bundle.manifest.clusters, key=lambda cluster: cluster.share).id
+    likely = bundle.reference.pages[largest]
+    ranked = [*sorted(likely, key=lambda page: -likely[page]), *bundle.vocabulary.pages]
+    known = dict.fromkeys(page for page in ranked if page in bundle.vocabulary)
+    return ([page for page in known if page not in outcomes] or list(known))[:6]
+
+
+def _stays(bundle: Bundle, page: str) -> bool:
+    """Whether the page rules leave the page's name as it is, so that it can stand for a URL."""
+    try:
+        return bundle.rules.page(page) == page
+    except PageError:
+        return False
+
+
+def _after_training(bundle: Bundle) -> datetime:
+    """When the log ended; where the manifest tells no such time, any other."""
+    try:
+        end = datetime.fromisoformat(bundle.manifest.training.window_end)
+    except ValueError:
+        end = datetime(2026, 11, 1, 10)
+    end = (end if end.tzinfo else end.replace(tzinfo=UTC)).astimezone(UTC).replace(microsecond=0)
+    return max(end, EARLIEST + timedelta(days=7))
+
+
+def document(app: FastAPI, bundle: Bundle) -> Callable[[], dict[str, Any]]:
+    """What `app.openapi` is to be: made once, then kept."""
+    made: dict[str, Any] = {}
+
+    def openapi() -> dict[str, Any]:
+        if not made:
+            made.update(_document(app, bundle))
+        return made
+
+    return openapi
+
+
+def _document(app: FastAPI, bundle: Bundle) -> dict[str, Any]:
+    schema = get_openapi(title="hetlm", version=app.version, description=DESCRIPTION, routes=app.routes)
+    _, requests = models_json_schema(
+        [(PredictRequest, "validation"), (BatchRequest, "validation"), (Problem, "serialization")],
+        ref_template=_SCHEMAS,
+    )
+    schema.setdefault("components", {}).setdefault("schemas", {}).update(requests["$defs"])
+    one = examples(bundle)
+    batch = {"two_visitors": {"items": [one["sessions"], one["new_visitor"]]}}
+    for path, model, bodies in (("/predict", "PredictRequest", one), ("/predict/batch", "BatchRequest", batch)):
+        schema["paths"][path]["post"]["requestBody"] = {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": {"$ref": _SCHEMAS.format(model=model)},
+                    "examples": {name: {"value": value} for name, value in bodies.items()},
+                }
+            },
+        }
+    return schema

@@ -1,0 +1,256 @@
+"""One prediction: read the history, embed it, select a cluster, generate, estimate; what fails is answered around."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from structlog.typing import FilteringBoundLogger
+
+from browsing.bundle import Bundle
+from browsing.encoder import pool
+from browsing.engine import Engine, EngineTimeout
+from browsing.forecast import Draws, Forecast, Forecaster, Options, Question
+from service.cache.embedder import Embedded, Embedder
+from service.health import Health
+from service.history import History, history_of
+from service.logs import described
+from service.metrics import EngineFailure, Metrics
+from service.problems import FieldError, ProblemError
+from service.schemas import (
+    ClusterOut,
+    EmbeddingOut,
+    OutcomeOut,
+    PageOut,
+    PredictRequest,
+    PredictResponse,
+    TookOut,
+    TruncatedOut,
+)
+
+FALLBACK_SECONDS = 10.0
+"""The fallback model answers in milliseconds; this bounds it all the same."""
+RETRY_AFTER = "2"
+Z95 = 1.959964
+
+
+@dataclass(slots=True)
+class _Watch:
+    """Milliseconds per stage of one prediction, and what is left until its deadline (seconds from the start)."""
+
+    deadline: float
+    began: float = field(default_factory=time.perf_counter)
+    took: dict[str, float] = field(
+        default_factory=lambda: dict.fromkeys(("embed", "select", "generate", "estimate"), 0.0)
+    )
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.took[name] += (time.perf_counter() - start) * 1000
+
+    @property
+    def left(self) -> float:
+        return self.deadline - (time.perf_counter() - self.began)
+
+    def stop(self) -> dict[str, float]:
+        total = (time.perf_counter() - self.began) * 1000
+        return {name: round(ms, 3) for name, ms in {"total": total, **self.took}.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Selected:
+    cluster: int
+    probability: float
+    known: bool
+
+
+class Pipeline:
+    """Answers requests over one bundle. May be called from many tasks at once."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        embedder: Embedder,
+        engine: Engine,
+        fallback: Engine,
+        health: Health,
+        metrics: Metrics,
+        log: FilteringBoundLogger,
+        engine_deadline: float,
+    ) -> None:
+        """`engine_deadline`: seconds from a request's start where it sets none itself."""
+        limits = bundle.manifest.limits
+        self.bundle = bundle
+        self.forecaster = Forecaster(bundle.vocabulary, bundle.outcome_ids(), bundle.reference, limits.max_steps)
+        self._embedder = embedder
+        self._engine = engine
+        self._fallback = fallback
+        self._health = health
+        self._metrics = metrics
+        self._log = log
+        self._deadline = engine_deadline
+
+    async def answer(self, request: PredictRequest, request_id: str) -> PredictResponse:
+        """Raises `ProblemError` for an event that names no page and, with `strict`, instead of a fallback."""
+        asked = request.options
+        watch = _Watch(asked.deadline_ms / 1000 if asked.deadline_ms else self._deadline)
+        bundle = self.bundle
+        history = history_of(request, bundle.rules, bundle.vocabulary, bundle.manifest.limits.prompt)
+        if not history.sessions:
+            return self._without_history(request, request_id, history, watch)
+        with watch.stage("embed"):
+            embedded = await self._embed(history, watch.left)
+        with watch.stage("select"):
+            selected = self._select(embedded)
+        question = Question(selected.cluster, history.prompt.ids, history.sessions)
+        options = Options(asked.samples, asked.top_pages, asked.decode or bundle.manifest.decode, asked.seed)
+        with watch.stage("generate"):
+            draws = await self._generate(question, options, watch.left) if embedded else None
+            down = draws is None
+            if draws is None:
+                if asked.strict:
+                    raise ProblemError(
+                        "engine-down",
+                        "No engine answered in time. Try again, or without strict for an answer from the fallback.",
+                        headers={"Retry-After": RETRY_AFTER},
+                    )
+                draws = await self.forecaster.draw(self._fallback, question, options, FALLBACK_SECONDS)
+        with watch.stage("estimate"):
+            forecast = self.forecaster.summarise(question, draws, options)
+            outcomes = self._outcomes(forecast, calibrate=not down)
+        took = watch.stop()
+        self._metrics.prediction(
+            "engine_down" if down else "ok",
+            selected.cluster if selected.known else None,
+            {name: outcome.probability for name, outcome in outcomes.items()},
+            took,
+        )
+        return PredictResponse(
+            request_id=request_id,
+            bundle_version=bundle.manifest.version,
+            user_id=request.user_id,
+            cluster=self._cluster(selected),
+            next_session=list(forecast.next_session),
+            pages=[
+                PageOut(page=p.page, probability=p.probability, seen_before=p.seen_before, estimator=p.estimator)
+                for p in forecast.pages
+            ],
+            outcomes=outcomes,
+            unknown_pages=list(history.unknown),
+            truncated=TruncatedOut(sessions_dropped=history.dropped),
+            unfinished_paths=forecast.unfinished_paths,
+            fallback="engine_down" if down else None,
+            embedding=EmbeddingOut(
+                sessions=len(history.sessions) if embedded else 0, cached=embedded.cached if embedded else 0
+            ),
+            took_ms=TookOut(**took),
+        )
+
+    async def _embed(self, history: History, left: float) -> Embedded | None:
+        """None where the encoder fails or the time is up: a prediction does not need it that much."""
+        try:
+            async with asyncio.timeout(left):
+                return await self._embedder.embed(history.sessions)
+        except Exception as error:
+            self._metrics.engine_failed("embedding")
+            self._log.warning("embedding_failed", **described(error))
+            return None
+
+    def _select(self, embedded: Embedded | None) -> _Selected:
+        """The likeliest cluster; without an embedding the commonest."""
+        if embedded is None:
+            return self._commonest()
+        z = pool(embedded.vectors, self.bundle.manifest.encoder.decay)
+        probabilities = self.bundle.selector.probabilities(torch.from_numpy(z)[None])[0]
+        cluster = int(probabilities.argmax())
+        return _Selected(cluster, min(max(float(probabilities[cluster]), 0.0), 1.0), known=True)
+
+    def _commonest(self) -> _Selected:
+        commonest = max(self.bundle.manifest.clusters, key=lambda cluster: cluster.share)
+        return _Selected(commonest.id, commonest.share, known=False)
+
+    async def _generate(self, question: Question, options: Options, left: float) -> Draws | None:
+        """The engine's paths, or None where it failed, was too slow, or is not up yet."""
+        reason: EngineFailure = "starting" if self._health.starting else "timeout"
+        if self._health.starting or left <= 0:
+            self._metrics.engine_failed(reason)
+            return None
+        try:
+            async with asyncio.timeout(left):  # an engine keeps its deadline; one that does not is left behind
+                return await self.forecaster.draw(self._engine, question, options, left)
+        except Exception as error:
+            self._metrics.engine_failed("timeout" if isinstance(error, TimeoutError | EngineTimeout) else "error")
+            self._log.warning("engine_failed", cluster=question.cluster, **described(error))
+            return None
+
+    def _outcomes(self, forecast: Forecast, *, calibrate: bool) -> dict[str, OutcomeOut]:
+        """The calibration was fitted to the predictors; the fallback's probabilities stay raw."""
+        outcomes = {}
+        for name, outcome in forecast.outcomes.items():
+            low, high = outcome.interval
+            raw = probability = outcome.probability
+            calibrated = False
+            if calibrate:
+                probability, calibrated = self.bundle.calibration.apply(name, raw)
+                low, high = (self.bundle.calibration.apply(name, end)[0] for end in (low, high))
+            outcomes[name] = OutcomeOut(probability=probability, raw=raw, calibrated=calibrated, interval=(low, high))
+        return outcomes
+
+    def _cluster(self, selected: _Selected) -> ClusterOut:
+        name = self.bundle.manifest.clusters[selected.cluster].name
+        return ClusterOut(id=selected.cluster, name=name, probability=selected.probability)
+
+    def _without_history(
+        self, request: PredictRequest, request_id: str, history: History, watch: _Watch
+    ) -> PredictResponse:
+        """The prior: what the training users' first sessions held."""
+        if request.options.strict:
+            where = "sessions" if request.events is None else "events"
+            detail = "holds no session, and strict asks for no fallback: send a history, or leave strict out"
+            pointer = f"/{where}"
+            raise ProblemError("no-history", f"{pointer}: {detail}", [FieldError(pointer=pointer, detail=detail)])
+        prior = self.bundle.prior
+        outcomes = {
+            name: OutcomeOut(probability=p, raw=p, calibrated=False, interval=wilson(p, prior.sessions))
+            for name, p in prior.outcomes.items()
+        }
+        took = watch.stop()
+        probabilities = {name: outcome.probability for name, outcome in outcomes.items()}
+        self._metrics.prediction("no_history", None, probabilities, took)
+        return PredictResponse(
+            request_id=request_id,
+            bundle_version=self.bundle.manifest.version,
+            user_id=request.user_id,
+            cluster=self._cluster(self._commonest()),
+            next_session=list(prior.next_session),
+            pages=[
+                PageOut(page=page.page, probability=page.probability, seen_before=False, estimator="count")
+                for page in sorted(prior.pages, key=lambda p: -p.probability)[: request.options.top_pages]
+            ],
+            outcomes=outcomes,
+            unknown_pages=[],
+            truncated=TruncatedOut(sessions_dropped=history.dropped),
+            unfinished_paths=0.0,
+            fallback="no_history",
+            embedding=EmbeddingOut(sessions=0, cached=0),
+            took_ms=TookOut(**took),
+        )
+
+
+def wilson(share: float, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share counted on n cases; (0, 1) for none. It holds the share itself."""
+    if n == 0:
+        return 0.0, 1.0
+    centre = share + Z95**2 / (2 * n)
+    half = Z95 * math.sqrt(share * (1 - share) / n + Z95**2 / (4 * n**2))
+    scale = 1 + Z95**2 / n
+    return min(max(0.0, (centre - half) / scale), share), max(min(1.0, (centre + half) / scale), share)

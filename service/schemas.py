@@ -1,0 +1,190 @@
+"""What `POST /predict` takes and gives. Requests are strict: nothing is converted, nothing unknown is let through."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from service.problems import Problem
+
+MAX_SESSIONS = 200
+MAX_SESSION_PAGES = 500
+MAX_PAGES = 5_000
+MAX_ITEMS = 1_000
+EARLIEST = datetime(1995, 1, 1, tzinfo=UTC)
+LATEST = datetime(2200, 1, 1, tzinfo=UTC)
+
+
+def _plausible(time: datetime) -> datetime:
+    if not EARLIEST <= time <= LATEST:
+        raise PydanticCustomError("time_range", "must lie between the years 1995 and 2200")
+    return time
+
+
+Time = Annotated[AwareDatetime, AfterValidator(_plausible)]
+PageName = Annotated[str, Field(min_length=1, max_length=500)]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True)
+
+
+class SessionIn(_Request):
+    """One earlier visit."""
+
+    started_at: Time = Field(description="ISO 8601 with a time zone")
+    pages: list[PageName] = Field(
+        min_length=1, max_length=MAX_SESSION_PAGES, description="page names, in the order they were seen"
+    )
+
+
+class EventIn(_Request):
+    """One row of a log; the bundle's page rules make a page of it."""
+
+    time: Time = Field(description="ISO 8601 with a time zone")
+    url: str | None = Field(default=None, max_length=4_096, description="URL or page name; an outcome needs none")
+    event: str | None = Field(default=None, max_length=200, description="event type, such as product_added_to_cart")
+    session_id: str | None = Field(
+        default=None, max_length=200, description="the log's own session; else pauses part the sessions"
+    )
+
+
+class PredictOptions(_Request):
+    samples: int = Field(default=16, ge=1, le=256, description="paths sampled per question: more are more exact")
+    top_pages: int = Field(default=20, ge=1, le=100, description="pages listed")
+    decode: Literal["consensus", "greedy"] | None = Field(
+        default=None, description="how one next session is chosen; by default the bundle's way"
+    )
+    seed: int = Field(default=0, ge=0, le=2**63 - 1, description="equal requests with equal seeds have equal answers")
+    deadline_ms: int | None = Field(
+        default=None, ge=1, le=60_000, description="after this long the fallback model answers; default: the service's"
+    )
+    strict: bool = Field(default=False, description="an error instead of a fallback")
+
+
+class PredictRequest(_Request):
+    """A visitor's history: exactly one of `sessions` and `events`. An empty one asks about an unknown visitor."""
+
+    user_id: str | None = Field(default=None, max_length=200, description="comes back in the answer; never logged")
+    sessions: list[SessionIn] | None = Field(
+        default=None, max_length=MAX_SESSIONS, description="earlier visits, oldest first"
+    )
+    events: list[EventIn] | None = Field(
+        default=None, max_length=MAX_PAGES, description="raw events, in any order, instead of sessions"
+    )
+    options: PredictOptions = Field(default=PredictOptions())
+
+    @model_validator(mode="after")
+    def _whole(self) -> PredictRequest:
+        if (self.sessions is None) == (self.events is None):
+            raise _error("", "needs exactly one of sessions and events")
+        sessions = self.sessions or []
+        for i, (older, newer) in enumerate(pairwise(sessions)):
+            if newer.started_at < older.started_at:
+                raise _error(
+                    f"/sessions/{i + 1}/started_at", "is before the session in front of it: order them oldest first"
+                )
+        if sum(len(session.pages) for session in sessions) > MAX_PAGES:
+            raise _error("/sessions", f"hold more than {MAX_PAGES} pages together: keep the newest sessions")
+        return self
+
+
+def _error(pointer: str, message: str) -> PydanticCustomError:
+    return PydanticCustomError("history", "{message}", {"message": message, "pointer": pointer})
+
+
+class _Response(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class ClusterOut(_Response):
+    """The kind of visitor. Without history: the commonest kind, and its share."""
+
+    id: int
+    name: str
+    probability: Probability
+
+
+class PageOut(_Response):
+    page: str
+    probability: Probability = Field(description="that the next session holds the page")
+    seen_before: bool
+    estimator: Literal["hazard", "count"]
+
+
+class OutcomeOut(_Response):
+    probability: Probability = Field(description="calibrated where `calibrated` says so, else equal to `raw`")
+    raw: Probability = Field(description="the model's own")
+    calibrated: bool
+    interval: tuple[Probability, Probability] = Field(description="95 %, of the sampling alone")
+
+
+class TruncatedOut(_Response):
+    sessions_dropped: int = Field(ge=0, description="oldest sessions that the model's context has no room for")
+
+
+class EmbeddingOut(_Response):
+    sessions: int = Field(ge=0)
+    cached: int = Field(ge=0, description="of these, found in the cache")
+
+
+class TookOut(_Response):
+    """Milliseconds."""
+
+    total: float
+    embed: float
+    select: float
+    generate: float
+    estimate: float
+
+
+class PredictResponse(_Response):
+    """The next session, GIVEN THAT the visitor returns."""
+
+    request_id: str
+    bundle_version: str
+    user_id: str | None
+    condition: Literal["next_session"] = "next_session"
+    cluster: ClusterOut
+    next_session: list[str]
+    pages: list[PageOut] = Field(description="likeliest first")
+    outcomes: dict[str, OutcomeOut]
+    unknown_pages: list[str] = Field(description="pages that the bundle does not know, each once")
+    truncated: TruncatedOut
+    unfinished_paths: Probability = Field(description="share of sampled paths cut at the maximal number of pages")
+    fallback: Literal["no_history", "engine_down"] | None
+    embedding: EmbeddingOut
+    took_ms: TookOut
+
+
+class BatchRequest(_Request):
+    """Up to 1,000 requests. Each is checked by itself: a wrong one becomes a problem at its place."""
+
+    items: list[PredictRequest] = Field(min_length=1, max_length=MAX_ITEMS)
+
+
+class ItemProblem(_Response):
+    problem: Problem
+
+
+class BatchResponse(_Response):
+    """Answers in the order of the items."""
+
+    items: list[PredictResponse | ItemProblem]
+
+
+class LiveResponse(_Response):
+    status: Literal["alive"] = "alive"
+
+
+class ReadyResponse(_Response):
+    status: Literal["ready"] = "ready"
+    bundle_version: str
+    clusters: int

@@ -1,0 +1,157 @@
+"""The service's configuration, `HETLM_*` environment variables; `python -m service.settings` prints their table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+EngineName = Literal["local", "vllm", "vllm-server"]
+
+
+class Settings(BaseSettings):
+    """Read from the environment; the command line's flags come first."""
+
+    model_config = SettingsConfigDict(env_prefix="HETLM_", frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    bundle: Path | None = Field(default=None, description="the bundle's directory (`hetlm serve BUNDLE` names it too)")
+    bundle_version: str | None = Field(default=None, description="the version expected; any other bundle is refused")
+    engine: EngineName = Field(
+        default="local",
+        description="`local`: in this process; `vllm`: servers that the service starts; `vllm-server`: running servers",
+    )
+    engine_urls: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="for `vllm-server`: one address per cluster, in their order, separated by commas"
+    )
+    engine_deadline_ms: int = Field(
+        default=5_000, ge=1, le=60_000, description="how long an engine may take where a request sets no `deadline_ms`"
+    )
+    threads: int | None = Field(default=None, ge=1, description="CPU threads of the models; by default one per core")
+    host: str = Field(default="127.0.0.1", description="address that the API listens on")
+    port: int = Field(default=8080, ge=0, le=65_535, description="port of the API; 0 takes a free one")
+    metrics_host: str = Field(default="127.0.0.1", description="address that `/metrics` listens on")
+    metrics_port: int = Field(default=9464, ge=0, le=65_535, description="port of `/metrics`; 0 takes a free one")
+    redis_url: SecretStr | None = Field(
+        default=None,
+        description="`redis://`, `rediss://` or `unix://`: the embedding cache of several replicas; else in-process",
+    )
+    redis_timeout_ms: int = Field(default=100, ge=1, le=10_000, description="how long a call to Redis may take")
+    redis_back_off_seconds: float = Field(
+        default=1.0, ge=0, le=300, description="how long a dead Redis is left alone before it is tried again"
+    )
+    cache_secret: SecretStr | None = Field(
+        default=None,
+        description="keys the cache's entries, at least 16 characters, the same for all replicas; needed with Redis, "
+        "random per process without",
+    )
+    cache_ttl_seconds: int = Field(default=86_400, ge=1, le=2_592_000, description="lifetime of a cached session")
+    cache_max_entries: int = Field(
+        default=100_000, ge=1, description="sessions in the in-process cache (about 1 kB each); the oldest go first"
+    )
+    batch_concurrency: int = Field(
+        default=16, ge=1, le=256, description="items of one `/predict/batch` worked on at once"
+    )
+    body_limit_bytes: int = Field(default=1_048_576, ge=1_024, description="largest body of `/predict`")
+    batch_body_limit_bytes: int = Field(default=33_554_432, ge=1_024, description="largest body of `/predict/batch`")
+    body_timeout_seconds: float = Field(default=10.0, gt=0, le=300, description="how long a body may take to arrive")
+    probe_seconds: float = Field(
+        default=5.0, gt=0, le=300, description="pause between two checks of the engines, which `/readyz` reports"
+    )
+    drain_seconds: int = Field(
+        default=30, ge=0, le=600, description="how long requests under way may take to finish after SIGTERM"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="least level that is logged; `info` has a line per request, `debug` per probe too"
+    )
+
+    @field_validator("engine_urls", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(url.strip() for url in value.split(",") if url.strip()) if isinstance(value, str) else value
+
+    @field_validator("engine_urls")
+    @classmethod
+    def _addresses(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        for url in urls:
+            if not url.startswith(("http://", "https://")):
+                raise ValueError("an engine's address begins with http:// or https://")
+        return urls
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_scheme(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("the address of Redis begins with redis://, rediss:// or unix://")
+        return url
+
+    @field_validator("cache_secret")
+    @classmethod
+    def _long_enough(cls, secret: SecretStr | None) -> SecretStr | None:
+        if secret is not None and len(secret.get_secret_value().encode()) < 16:
+            raise ValueError("needs at least 16 characters; `openssl rand -hex 32` makes one")
+        return secret
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        if self.redis_url is not None and self.cache_secret is None:
+            raise ValueError(
+                "HETLM_REDIS_URL needs HETLM_CACHE_SECRET, the same for all replicas: without it their keys would "
+                "differ; `openssl rand -hex 32` makes one"
+            )
+        if self.engine == "vllm-server" and not self.engine_urls:
+            raise ValueError("the engine vllm-server needs HETLM_ENGINE_URLS (--engine-url), one address per cluster")
+        if self.engine != "vllm-server" and self.engine_urls:
+            raise ValueError(f"HETLM_ENGINE_URLS (--engine-url) is for the engine vllm-server, not {self.engine}")
+        return self
+
+
+def variable(field: str) -> str:
+    """The environment variable of a field of `Settings`."""
+    return f"HETLM_{field.upper()}"
+
+
+def table() -> str:
+    """Every variable, as a Markdown page (`docs/configuration.md`)."""
+    rows = ["| variable | values | default | meaning |", "|---|---|---|---|"]
+    properties: dict[str, dict[str, Any]] = Settings.model_json_schema()["properties"]
+    for name in Settings.model_fields:
+        schema = properties[name]
+        default = schema.get("default")
+        shown = "" if default in (None, []) else f"`{default if isinstance(default, str) else json.dumps(default)}`"
+        meaning = str(schema["description"]).replace("|", "\\|")
+        rows.append(f"| `{variable(name)}` | {_values(schema)} | {shown} | {meaning} |")
+    return "\n".join(
+        [
+            "# Configuration",
+            "",
+            "The service reads these environment variables; a flag of `hetlm serve` comes before its variable.",
+            "",
+            *rows,
+            "",
+            "This page is the output of `python -m service.settings`.",
+            "",
+        ]
+    )
+
+
+def _values(schema: dict[str, Any]) -> str:
+    options = [s for s in schema.get("anyOf", [schema]) if s.get("type") != "null"]
+    schema = options[0]
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if schema.get("format") in ("path", "password"):
+        return {"path": "directory", "password": "secret"}[schema["format"]]
+    kind = {"integer": "whole number", "number": "number", "array": "list"}.get(schema["type"], "text")
+    low = schema.get("minimum", schema.get("exclusiveMinimum"))
+    high = schema.get("maximum")
+    if low is not None and high is not None:
+        above = "above " if "exclusiveMinimum" in schema else ""
+        return f"{kind}, {above}{low} to {high}"
+    return f"{kind}, at least {low}" if low is not None else kind
+
+
+if __name__ == "__main__":
+    print(table(), end="")

@@ -1,0 +1,157 @@
+"""The composition root: what is chosen for which settings, and the real parts together."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from browsing.bundle import Bundle, BundleError
+from browsing.encoder import SbertEncoder
+from browsing.engines.local import LocalEngine
+from service.app import ConfigurationError, build, check_encoder, choose_encoder, choose_engine, choose_store, load
+from service.cache.memory import MemoryStore
+from service.cache.redis import RedisStore
+from service.engines.vllm_server import VllmServerEngine
+from service.settings import Settings
+from tests import tiny
+from tests.service.building import SESSIONS, CountingEncoder, running, same
+from tests.service.redis_server import RedisServer
+from tests.tiny import TinyEncoder
+
+SECRET = "a secret of a deployment"
+
+
+def chances(answer: dict[str, Any]) -> dict[str, float]:
+    pages = {page["page"]: page["probability"] for page in answer["pages"]}
+    return pages | {name: outcome["probability"] for name, outcome in answer["outcomes"].items()}
+
+
+def with_redis(server: RedisServer, secret: str = SECRET) -> Settings:
+    return Settings.model_validate(
+        {"redis_url": server.url, "cache_secret": secret, "redis_timeout_ms": 2_000, "redis_back_off_seconds": 0}
+    )
+
+
+def test_a_bundle_must_be_named_and_be_the_one_expected(bundle: Bundle) -> None:
+    with pytest.raises(ConfigurationError, match="HETLM_BUNDLE"):
+        load(Settings())
+    with pytest.raises(BundleError, match="where 123 is expected"):
+        load(Settings(bundle=bundle.root, bundle_version="123"))
+    loaded = load(Settings(bundle=bundle.root, bundle_version=bundle.manifest.version))
+    assert loaded.manifest == bundle.manifest
+
+
+def test_engines(bundle: Bundle) -> None:
+    async def scenario() -> None:
+        for settings, kind in (
+            (Settings(), LocalEngine),
+            (Settings(engine="vllm-server", engine_urls=("http://a:1", "http://b:1")), VllmServerEngine),
+        ):
+            engine = choose_engine(settings, bundle)
+            assert isinstance(engine, kind)
+            await engine.stop()
+
+    asyncio.run(scenario())
+    with pytest.raises(ConfigurationError, match="1 addresses for 2 clusters"):
+        choose_engine(Settings(engine="vllm-server", engine_urls=("http://a:1",)), bundle)
+
+
+def test_stores(redis_server: RedisServer) -> None:
+    async def scenario() -> None:
+        for settings, kind in ((Settings(), MemoryStore), (with_redis(redis_server), RedisStore)):
+            store = choose_store(settings)
+            assert isinstance(store, kind)
+            await store.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_malformed_redis_address_is_named_and_not_shown() -> None:
+    settings = Settings.model_validate({"redis_url": "redis://:zq-secret@host:port", "cache_secret": SECRET})
+    with pytest.raises(ConfigurationError, match="HETLM_REDIS_URL") as caught:
+        choose_store(settings)
+    assert "zq-secret" not in str(caught.value)
+
+
+def test_another_encoder_is_refused(bundle: Bundle) -> None:
+    class Other(TinyEncoder):
+        weights_sha256 = "0" * 64
+
+    check_encoder(bundle, TinyEncoder())
+    with pytest.raises(BundleError, match="not the one installed"):
+        check_encoder(bundle, Other())
+    with pytest.raises(BundleError, match="not the one installed"):
+        choose_encoder(bundle)
+
+
+def test_the_real_encoder_and_the_embedded_engine(tmp_path: Path) -> None:
+    tiny.bundle(tmp_path, encoder=SbertEncoder())
+    bundle = Bundle.load(tmp_path)
+
+    async def scenario() -> None:
+        engine = choose_engine(Settings(), bundle)
+        service = build(Settings(), bundle, engine, choose_encoder(bundle), choose_store(Settings()))
+        async with service.app.router.lifespan_context(service.app):
+            await service.health.started()
+            transport = httpx.ASGITransport(service.app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+                assert (await client.get("/readyz")).status_code == 200
+                body = {"sessions": SESSIONS, "options": {"seed": 5}}
+                answers = [(await client.post("/predict", json=body)).json() for _ in range(2)]
+                many = await asyncio.gather(*(client.post("/predict", json=body) for _ in range(8)))
+        assert same(answers[0]) == same(answers[1])
+        assert [answer["embedding"]["cached"] for answer in answers] == [0, 2]
+        assert answers[0]["fallback"] is None
+        for response in many:  # company changes an answer by rounding alone
+            answer = response.json()
+            assert answer["next_session"] == answers[0]["next_session"]
+            assert chances(answer) == pytest.approx(chances(answers[0]), abs=1e-5)
+
+    asyncio.run(scenario())
+
+
+def test_replicas_share_what_they_know(bundle: Bundle, redis_server: RedisServer) -> None:
+    async def ask(encoder: CountingEncoder, secret: str = SECRET) -> int:
+        settings = with_redis(redis_server, secret)
+        async with running(bundle, encoder=encoder, store=choose_store(settings), settings=settings) as made:
+            answer = await made.answer({"sessions": SESSIONS})
+            await asyncio.sleep(0.1)
+            cached: int = answer["embedding"]["cached"]
+            return cached
+
+    first, second, third = CountingEncoder(), CountingEncoder(), CountingEncoder()
+    assert asyncio.run(ask(first)) == 0
+    assert asyncio.run(ask(second)) == 2
+    assert second.encoded == []
+    assert asyncio.run(ask(third, "a secret of another deployment")) == 0
+    with redis_server.client() as client:
+        stored = b"".join(client.mget(client.keys("*")) + client.keys("*"))
+        assert all(client.ttl(key) > 0 for key in client.keys("*"))
+    assert b"bags" not in stored
+
+
+def test_redis_may_go_and_come_back_while_answers_go_on(bundle: Bundle, redis_server: RedisServer) -> None:
+    async def scenario() -> None:
+        settings = with_redis(redis_server)
+        async with running(bundle, store=choose_store(settings), settings=settings) as made:
+            first = await made.answer({"sessions": SESSIONS})
+            await asyncio.sleep(0.1)
+            assert (await made.answer({"sessions": SESSIONS}))["embedding"]["cached"] == 2
+            redis_server.kill()
+            for _ in range(3):
+                answer = await made.answer({"sessions": SESSIONS})
+                assert same(answer) == same(first)
+                assert answer["embedding"]["cached"] == 0
+            await asyncio.to_thread(redis_server.start)
+            await made.answer({"sessions": SESSIONS})
+            await asyncio.sleep(0.1)
+            again = await made.answer({"sessions": SESSIONS})
+            assert (same(again), again["embedding"]["cached"]) == (same(first), 2)
+            metrics = await made.metrics()
+            assert 'hetlm_cache_errors_total{operation="get",reason="down"}' in metrics
+
+    asyncio.run(scenario())

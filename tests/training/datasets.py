@@ -1,0 +1,68 @@
+"""A small dataset of two kinds of visitors, written with the real writer."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from browsing.pages import PageRules
+from training.dataset import Counts, Dataset, DatasetInfo, DatasetWriter, Sample, Source, Split
+
+PAGES = ("/cart", "/purchase", "/", "/bags", "/bags/tote", "/bags/mini", "/shoes", "/shoes/boot")
+MONDAY = datetime(2026, 3, 2, 9, tzinfo=UTC)
+
+
+def sample(user: int, kind: int, generator: np.random.Generator) -> Sample:
+    """Kind 0 walks forward through the pages, kind 1 backward; two to four sessions."""
+    sessions = []
+    for _ in range(int(generator.integers(2, 5))):
+        start, length = int(generator.integers(len(PAGES))), int(generator.integers(1, 5))
+        step = 1 if kind == 0 else -1
+        sessions.append(tuple(PAGES[(start + step * i) % len(PAGES)] for i in range(length)))
+    times = tuple(MONDAY + timedelta(days=i) for i in range(len(sessions)))
+    return Sample(f"u{user}", tuple(sessions[:-1]), times[:-1], sessions[-1], times[-1])
+
+
+def write(root: Path, train: int = 60, held: int = 20, seed: int = 0) -> Dataset:
+    """`train` training users, and `held` in each of the other splits."""
+    generator = np.random.default_rng(seed)
+    root.mkdir(parents=True)
+    counts: dict[Split, int] = {"train": train, "select": held, "calibrate": held, "test": held}
+    users = iter(range(sum(counts.values())))
+    rules = PageRules()
+    kinds = ["cart", "purchase"] + ["page"] * (len(PAGES) - 2)
+    pages = pl.DataFrame({"page": PAGES, "kind": kinds, "views": [100] * len(PAGES), "users": [50] * len(PAGES)})
+    total = sum(counts.values())
+    info = DatasetInfo(
+        source=Source(format="events", files=()),
+        settings={},
+        filters={"min_users": 5},
+        counts=Counts(
+            rows=total,
+            bad_rows={},
+            not_views=0,
+            events=total,
+            users=total,
+            sessions=total,
+            short_sessions=0,
+            long_sessions=0,
+            eligible_users=total,
+            sampled_users=total,
+            samples=counts,
+            pages=len(PAGES),
+            pages_seen=len(PAGES),
+            unknown_share=0.0,
+        ),
+        split="user",
+        window_start=MONDAY.isoformat(),
+        window_end=(MONDAY + timedelta(days=5)).isoformat(),
+        rule_version=rules.version,
+    )
+    with DatasetWriter(root) as writer:
+        for split, count in counts.items():
+            writer.add(split, [sample(u, u % 2, generator) for u, _ in zip(users, range(count), strict=False)])
+        writer.finish(pages, rules, info)
+    return Dataset.load(root)

@@ -1,0 +1,84 @@
+"""From samples to token batches: `[BOS] s1 [EOS] [BOS] s2 [EOS] ... [BOS] target [EOS]`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from browsing.vocabulary import BOS, PAD, Vocabulary
+from training.dataset import Sample
+
+BUCKET = 32
+"""Batches whose samples are sorted by length together: enough to waste little padding, few enough to stay mixed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One sample as ids. `ids[:target]` is the prompt, which ends in `[BOS]`; `ids[target:]` is the next session."""
+
+    ids: tuple[int, ...]
+    target: int
+
+    @property
+    def pair(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        return self.ids[: self.target], self.ids[self.target :]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """`rows` [B]: places in the list of examples. `ids` int64 [B, T], padded on the right. `scored` bool [B, T]: every
+    token but `[BOS]` and padding. `target` bool [B, T]: the next session's tokens, `[EOS]` included."""
+
+    rows: Tensor
+    ids: Tensor
+    scored: Tensor
+    target: Tensor
+
+
+def example(sample: Sample, vocabulary: Vocabulary, context: int, max_steps: int) -> Example:
+    """The history is cut as at serving, to leave room for `max_steps`; a longer target ends where the context does."""
+    prompt = vocabulary.prompt(sample.history, context - max_steps).ids
+    target = vocabulary.session(sample.next_session)[1:]
+    return Example((*prompt, *target)[:context], len(prompt))
+
+
+def examples(samples: Sequence[Sample], vocabulary: Vocabulary, context: int, max_steps: int) -> list[Example]:
+    return [example(s, vocabulary, context, max_steps) for s in samples]
+
+
+def collate(items: Sequence[Example], rows: NDArray[np.int64], device: torch.device) -> Batch:
+    width = max(len(items[r].ids) for r in rows)
+    ids = torch.full((len(rows), width), PAD)
+    target = torch.zeros((len(rows), width), dtype=torch.bool)
+    for place, row in enumerate(rows):
+        item = items[row]
+        ids[place, : len(item.ids)] = torch.tensor(item.ids)
+        target[place, item.target : len(item.ids)] = True
+    scored = (ids != PAD) & (ids != BOS)
+    return Batch(torch.from_numpy(rows), ids.to(device), scored.to(device), target.to(device))
+
+
+def epoch_rows(lengths: NDArray[np.int64], batch_size: int, seed: int) -> Iterator[NDArray[np.int64]]:
+    """The batches of one epoch: every row once, in a random order that is a function of `seed`, rows of similar length
+    together."""
+    generator = np.random.default_rng(seed)
+    shuffled = generator.permutation(len(lengths))
+    batches = []
+    for start in range(0, len(shuffled), batch_size * BUCKET):
+        bucket = shuffled[start : start + batch_size * BUCKET]
+        bucket = bucket[np.argsort(lengths[bucket], kind="stable")]
+        batches += [bucket[i : i + batch_size] for i in range(0, len(bucket), batch_size)]
+    for place in generator.permutation(len(batches)):
+        yield batches[place]
+
+
+def seed_of(*parts: object) -> int:
+    """A seed in [0, 2^63) for a purpose, for example `seed_of(7, "pretrain", epoch)`."""
+    digest = hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1

@@ -1,0 +1,138 @@
+"""Writing the bundle: complete and verified beside its place, then moved there in one step."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from browsing.bundle import (
+    MANIFEST,
+    EncoderInfo,
+    Limits,
+    Manifest,
+    TrainingInfo,
+    predictor_directory,
+    seal,
+)
+from browsing.encoder import DECAY, Encoder
+from training.card import Story, model_card, report
+from training.dataset import DatasetInfo
+from training.heldout import Decisions, Held, decide
+from training.pipeline import Split, Trained
+from training.predictors import save_predictor
+from training.profiles import clusters_of, prior_of, reference_of
+from training.run import Run, write_json
+
+
+def check_place(out: Path) -> None:
+    """Raises `ValueError` unless `out` is free, an empty directory, or a bundle, which may be replaced."""
+    if out.is_symlink() or (out.exists() and not out.is_dir()):
+        raise ValueError(f"{out} is no directory: give --out a new place")
+    if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file():
+        raise ValueError(f"{out} is neither empty nor a bundle: give --out a new place")
+
+
+def write_bundle(trained: Trained, run: Run, encoder: Encoder, encoder_name: str, out: Path) -> Manifest:
+    """Write, seal and verify the bundle at `out`; nothing is there, or the old one is, until it is whole."""
+    check_place(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        manifest = _fill(partial, trained, run, encoder, encoder_name)
+        old = out.with_name(f".{out.name}.old-{os.getpid()}")
+        if out.exists():
+            out.rename(old)
+        partial.rename(out)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return manifest
+
+
+def _fill(root: Path, trained: Trained, run: Run, encoder: Encoder, encoder_name: str) -> Manifest:
+    data, tuned, settings = trained.data, trained.tuned, run.settings
+    vocabulary, outcomes = data.vocabulary, data.outcomes
+    versions = tuned.system.versions
+    limits = Limits(context=settings.context, max_steps=settings.max_steps)
+    for k, version in enumerate(versions):
+        save_predictor(trained.model, version.weights, vocabulary, predictor_directory(root, k))
+    save_predictor(trained.model, trained.pretrained.weights, vocabulary, root / "shared")
+    tuned.selector.save(root / "selector.safetensors")
+    data.dataset.rules.save(root / "pages.json")
+    (root / "fallback").mkdir()
+    trained.mixture.save(root / "fallback")
+    own = tuned.own
+    reference = reference_of(data.train.samples, own, len(versions), vocabulary, outcomes)
+    prior = prior_of(data.train.samples, vocabulary, outcomes)
+    write_json(root / "reference.json", reference.model_dump(mode="json"))
+    write_json(root / "prior.json", prior.model_dump(mode="json"))
+    predictors = [predictor_directory(root, k) for k in range(len(versions))]
+    decisions = decide(
+        predictors,
+        vocabulary,
+        outcomes,
+        reference,
+        limits,
+        _held(data.select, trained),
+        _held(data.calibrate, trained),
+        settings.seed,
+    )
+    decisions.calibration.save(root / "calibration.json")
+    manifest = Manifest(
+        clusters=clusters_of(
+            data.train.samples, own, len(versions), vocabulary, [p for pages in outcomes.values() for p in pages]
+        ),
+        encoder=EncoderInfo(
+            name=encoder_name,
+            weights_sha256=encoder.weights_sha256,
+            tokenizer_sha256=encoder.tokenizer_sha256,
+            dimension=encoder.dimension,
+            decay=DECAY,
+        ),
+        rule_version=data.dataset.rules.version,
+        vocabulary_sha256=vocabulary.sha256,
+        vocabulary_size=len(vocabulary),
+        outcomes=outcomes,
+        limits=limits,
+        decode=decisions.decode,
+        training=_training(trained, run, data.dataset.info),
+        metrics=_metrics(trained, decisions),
+    )
+    story = Story(manifest, data.dataset.info, run.records())
+    (root / "MODEL_CARD.md").write_text(model_card(story), encoding="utf-8")
+    (root / "report.html").write_text(report(story), encoding="utf-8")
+    return seal(root, manifest)
+
+
+def _held(split: Split, trained: Trained) -> Held:
+    own = trained.tuned.selector.probabilities(torch.from_numpy(split.z)).argmax(1).numpy()
+    return Held(split.samples, own)
+
+
+def _training(trained: Trained, run: Run, info: DatasetInfo) -> TrainingInfo:
+    settings: dict[str, Any] = run.settings.model_dump(mode="json")
+    samples = trained.data.train.samples
+    return TrainingInfo(
+        method=run.settings.method,
+        seed=run.settings.seed,
+        users=len({s.user_id for s in samples}),
+        samples=len(samples),
+        window_start=info.window_start,
+        window_end=info.window_end,
+        settings=settings,
+    )
+
+
+def _metrics(trained: Trained, decisions: Decisions) -> dict[str, float]:
+    """Validation figures: losses in nats per page, mean IoU of each decode, users behind them."""
+    metrics = {f"validation_loss_{name}": loss for name, loss in trained.losses.items()}
+    metrics |= {f"validation_iou_{name}": value for name, value in decisions.iou.items()}
+    return metrics | {
+        "validation_users": float(len(trained.data.select.samples)),
+        "calibration_users": float(len(trained.data.calibrate.samples)),
+    }

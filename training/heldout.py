@@ -1,0 +1,113 @@
+"""What is decided on users that train nothing: the decode default on selection users, calibration on those kept for it.
+
+Both use the engine, decode and estimate code that serves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from browsing.bundle import Limits, Reference
+from browsing.calibration import Calibration, fit_calibration
+from browsing.console import progress
+from browsing.engines.local import LocalEngine
+from browsing.forecast import Forecast, Forecaster, Options, Question
+from browsing.vocabulary import Vocabulary
+from training.batches import seed_of
+from training.dataset import Sample
+from training.evaluation.forecasts import forecasts
+from training.evaluation.metrics import page_scores
+
+DECODES: tuple[Literal["consensus", "greedy"], ...] = ("consensus", "greedy")
+SELECTION_USERS = 300
+"""Enough to tell two decodes apart by a few hundredths of IoU."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Held:
+    """Samples of one split and their clusters [N]."""
+
+    samples: Sequence[Sample]
+    own: NDArray[np.int64]
+
+
+class Decisions(BaseModel):
+    """`iou`: mean intersection over union of each decode on the selection users, empty where there are none."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    decode: Literal["consensus", "greedy"]
+    iou: dict[str, float]
+    calibration: Calibration
+
+
+def decide(
+    predictors: Sequence[Path],
+    vocabulary: Vocabulary,
+    outcomes: dict[str, tuple[str, ...]],
+    reference: Reference,
+    limits: Limits,
+    select: Held,
+    calibrate: Held,
+    seed: int,
+) -> Decisions:
+    """Forecast the held-out users with the embedded engine. `predictors`: one directory per cluster."""
+    ids = {name: tuple(vocabulary.id(p) for p in pages) for name, pages in outcomes.items()}
+    forecaster = Forecaster(vocabulary, ids, reference, limits.max_steps)
+    few = Held(select.samples[:SELECTION_USERS], select.own[:SELECTION_USERS])
+
+    async def ask() -> tuple[dict[str, list[Forecast]], list[Forecast]]:
+        engine = LocalEngine(predictors)
+        await engine.start()
+        try:
+            with progress("forecasting held-out users", 2 * len(few.samples) + len(calibrate.samples), "users") as bar:
+                chosen: dict[str, list[Forecast]] = {}
+                for decode in DECODES:
+                    options = Options(decode=decode, seed=seed_of(seed, "decode") % 2**31)
+                    questions = _questions(few, vocabulary, limits)
+                    chosen[decode] = await forecasts(engine, forecaster, questions, options, advance=bar)
+                options = Options(seed=seed_of(seed, "calibrate") % 2**31)
+                questions = _questions(calibrate, vocabulary, limits)
+                return chosen, await forecasts(engine, forecaster, questions, options, advance=bar)
+        finally:
+            await engine.stop()
+
+    by_decode, held = asyncio.run(ask())
+    iou = {d: _mean_iou(few.samples, by_decode[d], vocabulary) for d in DECODES} if few.samples else {}
+    best = max(DECODES, key=lambda d: iou.get(d, 0.0))
+    return Decisions(decode=best, iou=iou, calibration=_calibrate(calibrate.samples, held, outcomes))
+
+
+def _questions(held: Held, vocabulary: Vocabulary, limits: Limits) -> list[Question]:
+    return [
+        Question(int(k), vocabulary.prompt(sample.history, limits.prompt).ids, sample.history)
+        for sample, k in zip(held.samples, held.own, strict=True)
+    ]
+
+
+def _mean_iou(samples: Sequence[Sample], answers: Sequence[Forecast], vocabulary: Vocabulary) -> float:
+    site = frozenset(vocabulary.pages)
+    scores = [
+        page_scores(answer.next_session, sample.next_session, frozenset(), vocabulary, site).iou
+        for sample, answer in zip(samples, answers, strict=True)
+    ]
+    return float(np.mean(scores))
+
+
+def _calibrate(
+    samples: Sequence[Sample], answers: Sequence[Forecast], outcomes: dict[str, tuple[str, ...]]
+) -> Calibration:
+    fitted = {}
+    for name, pages in outcomes.items():
+        raw = np.array([answer.outcomes[name].probability for answer in answers], np.float64)
+        happened = np.array([not frozenset(pages).isdisjoint(sample.next_session) for sample in samples], np.bool_)
+        fitted[name] = fit_calibration(raw, happened)
+    return Calibration(outcomes=fitted)

@@ -1,0 +1,166 @@
+"""A run's directory: its settings, its log, and the state from which an interrupted run goes on.
+
+```
+<runs>/<hash of settings and data>/
+  settings.json  log.jsonl  markov/  start/  tune/epoch-0002/
+<runs>/pretrain-<hash of the settings that pretraining depends on, and data>/
+  pretrain/epoch-0003/
+<runs>/data-<hash of data and encoder>/
+  embeddings/
+```
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from training.settings import Settings
+
+PRETRAINING = {
+    "preset",
+    "checkpoint",
+    "seed",
+    "context",
+    "max_steps",
+    "learning_rate",
+    "weight_decay",
+    "warmup",
+    "epochs",
+    "patience",
+    "batch_size",
+}
+"""Settings that the shared predictor depends on: methods and starts that agree in them share its pretraining."""
+
+FORMAT = 1
+"""Raised whenever the same settings would no longer give the same result or the same files."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class State:
+    """What a stage needs to go on after `epoch` finished epochs: tensors by name, and a JSON document."""
+
+    epoch: int
+    tensors: dict[str, Tensor]
+    document: dict[str, Any]
+
+
+def default_runs() -> Path:
+    """`$HETLM_HOME/runs`, or `~/.cache/hetlm/runs`: never the source tree."""
+    home = os.environ.get("HETLM_HOME")
+    return (Path(home) if home else Path.home() / ".cache" / "hetlm") / "runs"
+
+
+def run_name(settings: Settings, data: Mapping[str, str]) -> str:
+    """16 hexadecimal digits: equal for equal settings and equal data. `data`: hashes by name."""
+    document = {"format": FORMAT, "settings": settings.model_dump(mode="json"), "data": dict(data)}
+    return _digest(document)
+
+
+def _digest(document: object) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class Run:
+    """One run's directory. `shared`: what all runs on the same data have in common; `pretraining`: what those have
+    whose shared predictor is the same."""
+
+    def __init__(
+        self, root: Path, settings: Settings, shared: Path | None = None, pretraining: Path | None = None
+    ) -> None:
+        self.root = root
+        self.shared = shared or root
+        self.pretraining = pretraining or root
+        self.settings = settings
+        root.mkdir(parents=True, exist_ok=True)
+        write_json(root / "settings.json", settings.model_dump(mode="json"))
+
+    @classmethod
+    def open(cls, runs: Path, settings: Settings, data: Mapping[str, str]) -> Run:
+        pretraining = {"format": FORMAT, "settings": settings.model_dump(mode="json", include=PRETRAINING)}
+        return cls(
+            runs / run_name(settings, data),
+            settings,
+            runs / f"data-{_digest(dict(data))}",
+            runs / f"pretrain-{_digest({**pretraining, 'data': dict(data)})}",
+        )
+
+    def log(self, record: Mapping[str, object]) -> None:
+        """Append one line to `log.jsonl`; the same stage and epoch again (after an interruption) replaces it."""
+        lines = [r for r in self.records() if (r["stage"], r["epoch"]) != (record["stage"], record["epoch"])]
+        text = "".join(json.dumps(line, sort_keys=True) + "\n" for line in [*lines, record])
+        _replace(self.root / "log.jsonl", text)
+
+    def records(self, stage: str | None = None) -> list[dict[str, Any]]:
+        path = self.root / "log.jsonl"
+        if not path.exists():
+            return []
+        records: list[dict[str, Any]] = [json.loads(line) for line in path.read_text().splitlines()]
+        return [r for r in records if stage is None or r["stage"] == stage]
+
+    def save(self, stage: str, state: State) -> None:
+        """Keep the stage's state after an epoch, and only this one. An interruption leaves the older one whole."""
+        folder = self.root / stage
+        partial = folder / "partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        save_file({n: t.detach().cpu().contiguous() for n, t in state.tensors.items()}, partial / "state.safetensors")
+        write_json(partial / "state.json", {"epoch": state.epoch, "document": state.document})
+        place = folder / f"epoch-{state.epoch:04d}"
+        shutil.rmtree(place, ignore_errors=True)
+        partial.rename(place)
+        for older in folder.glob("epoch-*"):
+            if older != place:
+                shutil.rmtree(older)
+
+    def load(self, stage: str) -> State | None:
+        """The newest whole state of a stage, or None."""
+        places = sorted((self.root / stage).glob("epoch-*"))
+        if not places:
+            return None
+        document = json.loads((places[-1] / "state.json").read_text())
+        tensors = load_file(places[-1] / "state.safetensors")
+        return State(document["epoch"], tensors, document["document"])
+
+
+def adam_tensors(optimizer: torch.optim.Optimizer, model: torch.nn.Module, prefix: str) -> dict[str, Tensor]:
+    """The moments and step counts of AdamW, by parameter name."""
+    return {
+        f"{prefix}{name}/{key}": value
+        for name, parameter in model.named_parameters()
+        for key, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def restore_adam(
+    optimizer: torch.optim.Optimizer, model: torch.nn.Module, prefix: str, tensors: Mapping[str, Tensor]
+) -> None:
+    """The inverse of `adam_tensors`; a parameter that has no state there starts afresh."""
+    for name, parameter in model.named_parameters():
+        keys = [k for k in ("step", "exp_avg", "exp_avg_sq") if f"{prefix}{name}/{k}" in tensors]
+        if keys:
+            optimizer.state[parameter] = {
+                k: tensors[f"{prefix}{name}/{k}"].clone().to("cpu" if k == "step" else parameter.device) for k in keys
+            }
+
+
+def write_json(path: Path, document: object) -> None:
+    """Write a JSON document in one piece: a reader sees the old file or the new one."""
+    _replace(path, json.dumps(document, indent=2, sort_keys=True) + "\n")
+
+
+def _replace(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text)
+    os.replace(partial, path)

@@ -1,0 +1,1 @@
+"""Simulated shop logs whose every probability is known."""

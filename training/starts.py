@@ -1,0 +1,117 @@
+"""The start: a first assignment of users to clusters, and a selector that copies it without being sure of it.
+
+K-means on the embeddings is the paper's (section 4.6, step 2); a mixture of Markov chains finds kinds of visitors that
+embeddings of page names do not show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans
+from torch import Tensor
+from torch.nn import functional as F
+
+from browsing.encoder import Vectors
+from browsing.markov import MarkovMixture
+from browsing.selector import Selector
+from browsing.vocabulary import Vocabulary
+from training.batches import seed_of
+from training.dataset import Sample
+
+SELECTOR_EPOCHS = 60
+SELECTOR_PATIENCE = 6
+SELECTOR_BATCH = 128
+SELECTOR_LEARNING_RATE = 1e-3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Assignment:
+    """Probabilities over the clusters, float32 [N, K], of the training and of the selection users."""
+
+    train: NDArray[np.float32]
+    select: NDArray[np.float32]
+
+
+def token_sessions(samples: Sequence[Sample], vocabulary: Vocabulary, target: bool = True) -> list[list[list[int]]]:
+    """Each user's sessions as ids, the next session last if `target`."""
+    return [
+        [vocabulary.session(pages) for pages in (*s.history, *((s.next_session,) if target else ()))] for s in samples
+    ]
+
+
+def kmeans_start(train: Vectors, select: Vectors, clusters: int, seed: int) -> Assignment:
+    """K-means on the embeddings. Raises `ValueError` if there are fewer users than clusters."""
+    if len(train) < clusters:
+        raise ValueError(f"{len(train)} training users cannot fall into {clusters} clusters")
+    model = KMeans(clusters, n_init=4, random_state=seed % 2**32).fit(train)
+    one_hot = np.eye(clusters, dtype=np.float32)
+    return Assignment(one_hot[model.labels_], one_hot[model.predict(select)] if len(select) else one_hot[:0])
+
+
+def markov_start(
+    mixture: MarkovMixture, train: Sequence[Sample], select: Sequence[Sample], vocabulary: Vocabulary
+) -> Assignment:
+    """The mixture's responsibilities for every user's history and next session."""
+    return Assignment(
+        mixture.responsibilities(token_sessions(train, vocabulary)).astype(np.float32),
+        mixture.responsibilities(token_sessions(select, vocabulary)).astype(np.float32),
+    )
+
+
+def copy_start(
+    train: Vectors,
+    select: Vectors,
+    assignment: Assignment,
+    *,
+    seed: int,
+    temperature: float,
+    smoothing: float,
+    advance: Callable[[float], None] = lambda n: None,
+) -> Selector:
+    """A selector that mimics `assignment` from the embeddings, as far as held-out users show that it can.
+
+    `smoothing` of the target's mass is spread over all clusters, and the finished logits are divided by
+    `temperature`: a selector that is sure of its start never leaves it. Training stops when the cross-entropy on the
+    selection users has not fallen for a while. Clusters that no training user falls into are kept here: the caller
+    drops them.
+    """
+    torch.manual_seed(seed_of(seed, "selector"))
+    selector = Selector(train.shape[1], assignment.train.shape[1])
+    z, labels = torch.from_numpy(train), _smooth(assignment.train, smoothing)
+    held_z, held_labels = torch.from_numpy(select), _smooth(assignment.select, smoothing)
+    if not len(held_z):
+        held_z, held_labels = z, labels
+    selector.standardise(z)
+    optimizer = torch.optim.AdamW(selector.parameters(), lr=SELECTOR_LEARNING_RATE, weight_decay=0.01)
+    best, best_loss, best_epoch = _copy(selector), float("inf"), 0
+    for epoch in range(1, SELECTOR_EPOCHS + 1):
+        order = np.random.default_rng(seed_of(seed, "selector", epoch)).permutation(len(z))
+        for start in range(0, len(order), SELECTOR_BATCH):
+            rows = torch.from_numpy(order[start : start + SELECTOR_BATCH])
+            loss = F.cross_entropy(selector(z[rows]), labels[rows])
+            optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            optimizer.step()
+        with torch.no_grad():
+            held = float(F.cross_entropy(selector(held_z), held_labels))
+        advance(1)
+        if held < best_loss:
+            best, best_loss, best_epoch = _copy(selector), held, epoch
+        if epoch - best_epoch >= SELECTOR_PATIENCE:
+            break
+    selector.load_state_dict(best)
+    selector.temperature.fill_(temperature)
+    return selector
+
+
+def _smooth(labels: NDArray[np.float32], smoothing: float) -> Tensor:
+    return torch.from_numpy((1 - smoothing) * labels + smoothing / labels.shape[1])
+
+
+def _copy(selector: Selector) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in selector.state_dict().items()}
