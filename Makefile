@@ -43,7 +43,7 @@ test-system: $(BIN)/.installed-test ## Tests that need Debian packages, which it
 	$(BIN)/python -m pytest -m system
 
 soak: $(BIN)/.installed-test ## Long repetitions of what `make test` samples
-	HETLM_SOAK=1 $(BIN)/python -m pytest -m soak
+	HETLM_SOAK=1 $(BIN)/python -m pytest -m "soak and not system" --timeout 7200
 
 lint: $(BIN)/.installed-test
 	$(BIN)/ruff check .

@@ -16,12 +16,13 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from browsing.calibration import Calibration
+from browsing.hashing import file_sha256
 from browsing.markov import MarkovMixture
 from browsing.pages import PageRules
 from browsing.selector import Selector
@@ -100,7 +101,7 @@ class Prior(_Document):
 
     next_session: tuple[str, ...]
     pages: tuple[PriorPage, ...]
-    outcomes: dict[str, float]
+    outcomes: dict[str, Annotated[float, Field(ge=0, le=1)]]
     sessions: int = Field(ge=0, description="how many first sessions it rests on")
 
 
@@ -167,7 +168,7 @@ def predictor_directory(root: Path, cluster: int) -> Path:
 
 def seal(root: Path, manifest: Manifest) -> Manifest:
     """Hash every file under `root`, write `manifest.json` with the hashes and the version, and verify the result."""
-    files = {path: _sha256(root / path) for path in _walk(root) if path != MANIFEST}
+    files = {path: file_sha256(root / path) for path in _walk(root) if path != MANIFEST}
     manifest = manifest.model_copy(update={"files": files, "version": ""})
     manifest = manifest.model_copy(update={"version": version_of(manifest)})
     (root / MANIFEST).write_text(json.dumps(manifest.model_dump(mode="json"), indent=2, sort_keys=True) + "\n")
@@ -215,7 +216,7 @@ def _check_files(root: Path, manifest: Manifest) -> None:
     if unlisted := sorted(present - set(manifest.files)):
         raise BundleError(f"{root}: file {unlisted[0]} is not in the manifest")
     for listed, sha256 in manifest.files.items():
-        if _sha256(root / listed) != sha256:
+        if file_sha256(root / listed) != sha256:
             raise BundleError(f"{root}: {listed} has the wrong hash: it was changed or only half copied")
 
 
@@ -230,6 +231,7 @@ def _check_contents(root: Path, manifest: Manifest) -> None:
             _check_predictor(predictor_directory(root, k), manifest)
         _check_predictor(root / "shared", manifest)
         selector = Selector.load(root / "selector.safetensors")
+        _check_small_parts(root, manifest)
     except BundleError:
         raise
     except (OSError, ValueError, SafetensorError) as error:
@@ -241,10 +243,25 @@ def _check_contents(root: Path, manifest: Manifest) -> None:
         )
 
 
+def _check_small_parts(root: Path, manifest: Manifest) -> None:
+    Prior.model_validate_json((root / "prior.json").read_text())
+    Calibration.model_validate_json((root / "calibration.json").read_text())
+    reference = Reference.model_validate_json((root / "reference.json").read_text())
+    if not len(reference.pages) == len(reference.cluster_shares) == len(manifest.clusters):
+        raise BundleError(f"{root}: reference.json is not about the {len(manifest.clusters)} clusters of the manifest")
+    fallback = MarkovMixture.load(root / "fallback")
+    if fallback.vocabulary_size != manifest.vocabulary_size:
+        raise BundleError(
+            f"{root}: the fallback has {fallback.vocabulary_size} tokens for a vocabulary of {manifest.vocabulary_size}"
+        )
+
+
 def _check_predictor(directory: Path, manifest: Manifest) -> None:
+    for document in sorted(directory.glob("*.json")):
+        content = json.loads(document.read_text())
+        if not isinstance(content, dict) or "auto_map" in content:
+            raise BundleError(f"{document}: brings custom code, or is no document; a predictor is a plain model")
     config = json.loads((directory / "config.json").read_text())
-    if "auto_map" in config or list(directory.glob("*.py")):
-        raise BundleError(f"{directory}: brings custom code; a predictor is a plain transformers model")
     vocabulary = Vocabulary.load(directory / "tokenizer.json")
     if vocabulary.sha256 != manifest.vocabulary_sha256:
         raise BundleError(f"{directory}: its vocabulary is not the bundle's")
@@ -270,8 +287,3 @@ def _walk(root: Path) -> Iterator[str]:
         if not path.is_file() or path.suffix not in ALLOWED_SUFFIXES:
             raise BundleError(f"{root}: {relative} has no place in a bundle")
         yield relative
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,7 +5,6 @@ Its weights (all-MiniLM-L6-v2) come from a pinned package, so that no model hub 
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Sequence
 from functools import cached_property
@@ -15,6 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from browsing.hashing import file_sha256
 from browsing.pages import SPECIAL_TOKENS
 
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -57,6 +57,12 @@ def pool(vectors: Vectors, decay: float = DECAY) -> Vectors:
     return pooled
 
 
+def rounded(vectors: Vectors) -> Vectors:
+    """Session vectors as the service's cache keeps them: through float16 and back. Everything that pools vectors rounds
+    them first, so that a visitor is routed alike in training, in evaluation, and from a full or an empty cache."""
+    return vectors.astype(np.float16).astype(np.float32)
+
+
 class SbertEncoder:
     """all-MiniLM-L6-v2 on torch, 384 dimensions, unit length per session."""
 
@@ -80,11 +86,11 @@ class SbertEncoder:
 
     @cached_property
     def weights_sha256(self) -> str:
-        return _sha256(self.directory / "model.safetensors")
+        return file_sha256(self.directory / "model.safetensors")
 
     @cached_property
     def tokenizer_sha256(self) -> str:
-        return _sha256(self.directory / "tokenizer.json")
+        return file_sha256(self.directory / "tokenizer.json")
 
     def encode(self, sessions: Sequence[Sequence[str]], batch_size: int = 32) -> Vectors:
         if not sessions:
@@ -97,8 +103,3 @@ class SbertEncoder:
             convert_to_numpy=True,
         ).astype(np.float32)
         return vectors
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

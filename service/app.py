@@ -65,7 +65,8 @@ def choose_engine(settings: Settings, bundle: Bundle) -> Engine:
                 f"HETLM_ENGINE_URLS (--engine-url): {len(settings.engine_urls)} addresses for {bundle.clusters} "
                 "clusters; give one per cluster, in their order"
             )
-        return VllmServerEngine(settings.engine_urls, size, context=context)
+        key = settings.engine_api_key.get_secret_value() if settings.engine_api_key else None
+        return VllmServerEngine(settings.engine_urls, size, context=context, api_key=key)
     if settings.engine == "vllm":
         from service.engines.vllm import VllmEngine
 

@@ -36,7 +36,7 @@ def serve(
     metrics_host: Annotated[str | None, typer.Option(help="address of /metrics")] = None,
     metrics_port: Annotated[int | None, typer.Option(help="port of /metrics; 0 takes a free one")] = None,
     redis_url: Annotated[str | None, typer.Option(help="embedding cache of several replicas")] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads of the models")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads of the encoder and the local engine")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error")] = None,
     bundle_version: Annotated[str | None, typer.Option(help="refuse any other version of the bundle")] = None,
 ) -> None:

@@ -40,11 +40,16 @@ def history_of(request: PredictRequest, rules: PageRules, vocabulary: Vocabulary
 
 
 def _sessions(events: Sequence[EventIn], rules: PageRules) -> list[Pages]:
-    rows = [Event(event.time, event.url, event.event, event.session_id) for event in events]
+    rows = [Event(e.time, _told(e.url), _told(e.event), _told(e.session_id)) for e in events]
     try:
         return [session.pages for session in sessions_of(rows, rules)]
     except PageError:
         raise _first_wrong(rows, rules) from None
+
+
+def _told(value: str | None) -> str | None:
+    """As ingest reads a cell: without the white space around it, and nothing where that is all."""
+    return (value.strip() or None) if value is not None else None
 
 
 def _first_wrong(rows: Sequence[Event], rules: PageRules) -> ProblemError:

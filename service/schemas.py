@@ -71,7 +71,7 @@ class PredictRequest(_Request):
 
     user_id: str | None = Field(default=None, max_length=200, description="comes back in the answer; never logged")
     sessions: list[SessionIn] | None = Field(
-        default=None, max_length=MAX_SESSIONS, description="earlier visits, oldest first"
+        default=None, max_length=MAX_PAGES, description="earlier visits, oldest first; the newest 200 are read"
     )
     events: list[EventIn] | None = Field(
         default=None, max_length=MAX_PAGES, description="raw events, in any order, instead of sessions"

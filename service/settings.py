@@ -26,10 +26,15 @@ class Settings(BaseSettings):
     engine_urls: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="for `vllm-server`: one address per cluster, in their order, separated by commas"
     )
+    engine_api_key: SecretStr | None = Field(
+        default=None, description="for `vllm-server`: the key that the servers ask for (`--api-key`)"
+    )
     engine_deadline_ms: int = Field(
         default=5_000, ge=1, le=60_000, description="how long an engine may take where a request sets no `deadline_ms`"
     )
-    threads: int | None = Field(default=None, ge=1, description="CPU threads of the models; by default one per core")
+    threads: int | None = Field(
+        default=None, ge=1, description="CPU threads of encoder and `local` engine; by default one per core"
+    )
     host: str = Field(default="127.0.0.1", description="address that the API listens on")
     port: int = Field(default=8080, ge=0, le=65_535, description="port of the API; 0 takes a free one")
     metrics_host: str = Field(default="127.0.0.1", description="address that `/metrics` listens on")

@@ -12,7 +12,6 @@ on into bundles, so they hold only what may leave: pages that enough distinct us
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,6 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
+from browsing.hashing import file_sha256
 from browsing.pages import PageRules
 from browsing.vocabulary import Vocabulary
 
@@ -215,7 +215,7 @@ class DatasetWriter:
         )
         rules.save(self._root / "pages.json")
         names = (*(f"{split}.parquet" for split in SPLITS), "pages.parquet", "pages.json")
-        done = info.model_copy(update={"hashes": {name: sha256_of(self._root / name) for name in names}})
+        done = info.model_copy(update={"hashes": {name: file_sha256(self._root / name) for name in names}})
         (self._root / INFO).write_text(done.model_dump_json(indent=2) + "\n")
         return done
 
@@ -232,17 +232,12 @@ class DatasetWriter:
         self.close()
 
 
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _check(path: Path, expected: str | None) -> None:
     if expected is None:
         raise DatasetError(f"{path}: dataset.json does not list it")
     if not path.is_file():
         raise DatasetError(f"{path}: missing; the dataset is not complete")
-    if sha256_of(path) != expected:
+    if file_sha256(path) != expected:
         raise DatasetError(f"{path}: changed since it was written (its sha256 is not the one in dataset.json)")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from browsing.console import progress
-from browsing.encoder import Encoder, Vectors, pool, read
+from browsing.encoder import Encoder, Vectors, pool, read, rounded
 from training.dataset import Sample
 
 PART = 256
@@ -38,11 +38,16 @@ def encode_sessions(sessions: Sequence[Session], encoder: Encoder, folder: Path)
 def _part(sessions: Sequence[Session], encoder: Encoder, path: Path) -> Vectors:
     tensors, note = path.with_suffix(".safetensors"), path.with_suffix(".json")
     digest = hashlib.sha256(json.dumps(sessions, ensure_ascii=False).encode()).hexdigest()
-    known = {"weights": encoder.weights_sha256, "tokenizer": encoder.tokenizer_sha256, "sessions": digest}
+    known = {
+        "weights": encoder.weights_sha256,
+        "tokenizer": encoder.tokenizer_sha256,
+        "sessions": digest,
+        "held": "float16",
+    }
     if note.exists() and json.loads(note.read_text()) == known:
         stored: Vectors = load_file(tensors)["vectors"]
         return stored
-    vectors = encoder.encode(sessions)
+    vectors = rounded(encoder.encode(sessions))
     save_file({"vectors": vectors}, tensors)
     note.write_text(json.dumps(known))  # written last: it vouches for the vectors
     return vectors

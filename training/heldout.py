@@ -62,7 +62,7 @@ def decide(
     """Forecast the held-out users with the embedded engine. `predictors`: one directory per cluster."""
     ids = {name: tuple(vocabulary.id(p) for p in pages) for name, pages in outcomes.items()}
     forecaster = Forecaster(vocabulary, ids, reference, limits.max_steps)
-    few = Held(select.samples[:SELECTION_USERS], select.own[:SELECTION_USERS])
+    few, calibrate = _few(newest_of_each(select), seed), newest_of_each(calibrate)
 
     async def ask() -> tuple[dict[str, list[Forecast]], list[Forecast]]:
         engine = LocalEngine(predictors)
@@ -84,6 +84,24 @@ def decide(
     iou = {d: _mean_iou(few.samples, by_decode[d], vocabulary) for d in DECODES} if few.samples else {}
     best = max(DECODES, key=lambda d: iou.get(d, 0.0))
     return Decisions(decode=best, iou=iou, calibration=_calibrate(calibrate.samples, held, outcomes))
+
+
+def newest_of_each(held: Held) -> Held:
+    """One sample per user, the newest: it is users that are compared and calibrated over."""
+    newest: dict[str, int] = {}
+    for i, sample in enumerate(held.samples):
+        best = newest.get(sample.user_id)
+        if best is None or sample.next_started_at > held.samples[best].next_started_at:
+            newest[sample.user_id] = i
+    rows = sorted(newest.values())
+    return Held([held.samples[i] for i in rows], held.own[rows])
+
+
+def _few(held: Held, seed: int) -> Held:
+    """At most `SELECTION_USERS` of them, drawn: in file order they might be the oldest accounts."""
+    generator = np.random.default_rng(seed_of(seed, "few"))
+    rows = np.sort(generator.permutation(len(held.samples))[:SELECTION_USERS])
+    return Held([held.samples[i] for i in rows], held.own[rows])
 
 
 def _questions(held: Held, vocabulary: Vocabulary, limits: Limits) -> list[Question]:

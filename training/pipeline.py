@@ -28,7 +28,7 @@ from training.hetlm.loop import Tuned, Users, tune
 from training.predictors import build
 from training.presets import PRESETS
 from training.pretrain import AfterEpoch, Pretrained, per_page, pretrain
-from training.run import Run, write_json
+from training.run import Run, locked, write_json
 from training.settings import Settings
 from training.starts import SELECTOR_EPOCHS, Assignment, copy_start, kmeans_start, markov_start, token_sessions
 
@@ -83,13 +83,13 @@ def train_bundle_parts(
     """All stages. Raises `ValueError` where the data or the settings do not allow one."""
     settings = run.settings
     clock = _Clock()
-    with clock("embeddings"):
+    with clock("embeddings"), locked(run.shared):
         data = _read(dataset, encoder, run, settings)
     with clock("markov"):
         mixture = _mixture(data, run, settings)
     with clock("start"):
         selector, labels = _start(data, mixture, run, settings)
-    with clock("pretrain"):
+    with clock("pretrain"), locked(run.pretraining):
         seed = seed_of(settings.seed, "weights")
         preset = PRESETS[settings.preset]
         model = build(preset, data.vocabulary, settings.context, seed, settings.checkpoint).to(device)

@@ -89,7 +89,7 @@ def pretrain(
                 summed, counted = summed + float(nats.detach().sum()), counted + tokens
                 advance(len(rows))
         loss = per_page(*target_nats(model, [e.pair for e in select]))
-        better = math.isnan(loss) or loss < best.loss
+        better = not select or loss < best.loss  # a loss that is no number is never better
         if better:
             best = Pretrained(weights_of(model), epoch, loss if not math.isnan(loss) else math.inf)
         stopped = epoch - best.epoch >= settings.patience

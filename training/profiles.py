@@ -73,7 +73,12 @@ def prior_of(samples: Sequence[Sample], vocabulary: Vocabulary, outcomes: Mappin
     Every user counts once, so that clusters weigh in by their share. The journey is the frequent first session with
     the highest mean intersection over union with all of them.
     """
-    firsts = [tuple(p for p in s.history[0] if p in vocabulary) for s in samples if s.history]
+    oldest: dict[str, Sample] = {}
+    for sample in samples:
+        known = oldest.setdefault(sample.user_id, sample)
+        if sample.next_started_at < known.next_started_at:
+            oldest[sample.user_id] = sample
+    firsts = [tuple(p for p in s.history[0] if p in vocabulary) for s in oldest.values() if s.history]
     reached = Counter(page for session in firsts for page in set(session))
     total = max(len(firsts), 1)
     pages = tuple(PriorPage(page=page, probability=count / total) for page, count in _top(reached, PRIOR_PAGES))

@@ -12,11 +12,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +44,7 @@ PRETRAINING = {
 }
 """Settings that the shared predictor depends on: methods and starts that agree in them share its pretraining."""
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever the same settings would no longer give the same result or the same files."""
 
 
@@ -131,6 +133,17 @@ class Run:
         document = json.loads((places[-1] / "state.json").read_text())
         tensors = load_file(places[-1] / "state.safetensors")
         return State(document["epoch"], tensors, document["document"])
+
+
+@contextmanager
+def locked(*folders: Path) -> Iterator[None]:
+    """Hold the folders that several runs share; another training that needs them waits until this one is through."""
+    with ExitStack() as held:
+        for folder in sorted(set(folders)):
+            folder.mkdir(parents=True, exist_ok=True)
+            file = held.enter_context((folder / "lock").open("w"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def adam_tensors(optimizer: torch.optim.Optimizer, model: torch.nn.Module, prefix: str) -> dict[str, Tensor]:

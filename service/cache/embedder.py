@@ -10,8 +10,8 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from browsing.encoder import Encoder, Vectors
-from service.cache.record import Keys, pack, rounded, unpack
+from browsing.encoder import Encoder, Vectors, rounded
+from service.cache.record import Keys, pack, unpack
 from service.cache.store import Store, StoreError
 
 Lookup = Literal["hit", "miss", "joined", "corrupt"]

@@ -68,10 +68,5 @@ def unpack(key: bytes, record: bytes, dimension: int) -> Vector | None:
     return vector if np.isfinite(vector).all() else None
 
 
-def rounded(vectors: Vector) -> Vector:
-    """As the cache would give them back: float16 and back to float32, so that a hit and a miss are equal."""
-    return vectors.astype(np.float16).astype(np.float32)
-
-
 def _checksum(body: bytes) -> bytes:
     return hashlib.blake2b(body, digest_size=_CHECKSUM).digest()

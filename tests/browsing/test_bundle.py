@@ -129,9 +129,30 @@ def other_rules(root: Path) -> None:
     edit(root / "pages.json", lambda d: d.update(session_gap_minutes=1.0))
 
 
+def custom_tokenizer(root: Path) -> None:
+    edit(root / "shared/tokenizer_config.json", lambda d: d.update(auto_map={"AutoTokenizer": "x.Y"}))
+
+
+def foreign_fallback(root: Path) -> None:
+    tiny.bundle(root.parent / "larger", pages=(*tiny.SIX_PAGES, "/hats"))
+    shutil.copytree(root.parent / "larger" / "fallback", root / "fallback", dirs_exist_ok=True)
+
+
+def other_reference(root: Path) -> None:
+    edit(root / "reference.json", lambda d: d.update(pages=d["pages"][:1]))
+
+
+def impossible_prior(root: Path) -> None:
+    edit(root / "prior.json", lambda d: d["outcomes"].update(cart=1.5))
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
+        (custom_tokenizer, "custom code"),
+        (foreign_fallback, "the fallback has 11 tokens for a vocabulary of 10"),
+        (other_reference, r"reference\.json is not about the 2 clusters"),
+        (impossible_prior, "less than or equal to 1"),
         (foreign_vocabulary, "vocabulary is not the bundle's"),
         (smaller_model, "outputs for a vocabulary"),
         (custom_code, "custom code"),

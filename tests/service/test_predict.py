@@ -10,12 +10,11 @@ import pytest
 import torch
 
 from browsing.bundle import Bundle
-from browsing.encoder import pool
+from browsing.encoder import pool, rounded
 from browsing.engine import EngineError, EngineTimeout
 from browsing.engines.markov import MarkovEngine
 from browsing.engines.table import TableEngine
 from browsing.forecast import Forecast, Forecaster, Options, Question
-from service.cache.record import rounded
 from service.pipeline import wilson
 from tests.service.building import SESSIONS, CountingEncoder, SlowEngine, running, same, tables
 from tests.tiny import TinyEncoder
@@ -210,9 +209,21 @@ def test_events_may_name_their_sessions(bundle: Bundle) -> None:
     assert engine.requests[-1].prompt == (*session(["/", "/bags"]), *session(["/shoes"]), 1)
 
 
-def test_very_many_sessions_of_events_keep_the_newest_200(bundle: Bundle) -> None:
-    events = [{"time": "2026-11-01T10:00:00Z", "url": "/", "session_id": str(i)} for i in range(250)]
-    answer = ask(bundle, {"events": events})
+def test_blank_cells_of_an_event_are_no_values(bundle: Bundle) -> None:
+    """As at ingest: a blank session id names no session, and white space around a value is none of it."""
+    engine = TableEngine(tables(len(bundle.vocabulary)))
+    times = ("2026-11-02T09:00:00Z", "2026-11-02T15:00:00Z")
+    ask(bundle, {"events": [{"time": t, "url": " /bags ", "session_id": " ", "event": ""} for t in times]}, engine)
+    session = bundle.vocabulary.session(["/bags"])
+    assert engine.requests[-1].prompt == (*session, *session, 1)
+
+
+@pytest.mark.parametrize("kind", ["events", "sessions"])
+def test_very_many_sessions_keep_the_newest_200(bundle: Bundle, kind: str) -> None:
+    time = "2026-11-01T10:00:00Z"
+    events = [{"time": time, "url": "/", "session_id": str(i)} for i in range(250)]
+    sessions = [{"started_at": time, "pages": ["/"]}] * 250
+    answer = ask(bundle, {"events": events} if kind == "events" else {"sessions": sessions})
     assert answer["embedding"]["sessions"] == 200
     assert answer["truncated"]["sessions_dropped"] == 250 - (bundle.manifest.limits.prompt - 1) // 3
 

@@ -20,7 +20,8 @@ OUTCOMES = {"cart": ("/cart",)}
 
 
 def person(history: list[tuple[str, ...]], following: tuple[str, ...]) -> Sample:
-    return Sample("u", tuple(history), (MONDAY,) * len(history), following, MONDAY)
+    """Somebody of their own: equal samples are one user's."""
+    return Sample(repr((history, following)), tuple(history), (MONDAY,) * len(history), following, MONDAY)
 
 
 PEOPLE = [
@@ -56,8 +57,8 @@ def test_the_reference_holds_shares() -> None:
 
 
 def test_the_prior_counts_first_sessions() -> None:
-    prior = prior_of(PEOPLE, WORDS, OUTCOMES)
-    assert prior.sessions == 3
+    prior = prior_of([*PEOPLE, PEOPLE[0]], WORDS, OUTCOMES)
+    assert prior.sessions == 3, "a user with two samples counts once"
     assert prior.next_session == ("/bags", "/bags/tote-mini")
     assert {p.page: p.probability for p in prior.pages} == {
         "/bags": pytest.approx(2 / 3),

@@ -15,7 +15,7 @@ import torch
 from browsing.bundle import Bundle
 from browsing.calibration import Calibration
 from browsing.console import progress
-from browsing.encoder import Encoder, Vectors, pool
+from browsing.encoder import Encoder, Vectors, pool, rounded
 from browsing.engine import Engine
 from browsing.engines.local import LocalEngine
 from browsing.engines.markov import MarkovEngine
@@ -162,7 +162,7 @@ def _encode(sessions: Sequence[Session], encoder: Encoder) -> Vectors:
     with progress("encoding sessions", len(sessions), "sessions") as advance:
         for start in range(0, len(sessions), BATCH):
             batch = order[start : start + BATCH]
-            vectors[batch] = encoder.encode([sessions[i] for i in batch]).astype(np.float16)
+            vectors[batch] = rounded(encoder.encode([sessions[i] for i in batch]))
             advance(len(batch))
     return vectors
 

@@ -21,6 +21,7 @@ import numpy as np
 import polars as pl
 from pydantic import JsonValue
 
+from browsing.hashing import file_sha256
 from browsing.pages import PageRules
 from training.dataset import (
     CONTEXT,
@@ -30,7 +31,6 @@ from training.dataset import (
     DatasetWriter,
     Source,
     SourceFile,
-    sha256_of,
 )
 from training.ingest.columns import guessed, resolve
 from training.ingest.format import Format
@@ -248,7 +248,7 @@ def _source(files: list[LogFile], form: Format, bar: Bar) -> Source:
         described = []
         for log in files:
             try:
-                size, digest = log.path.stat().st_size, sha256_of(log.path)
+                size, digest = log.path.stat().st_size, file_sha256(log.path)
             except OSError as error:
                 raise LogError(f"{log.path}: cannot be read: {error.strerror}") from error
             if not size:

@@ -78,7 +78,7 @@ def ingest(
     min_users: Annotated[int | None, _option("distinct users a page needs to be a token (5)", panel=_FILTERS)] = None,
     min_views: Annotated[int | None, _option("views a page needs to be a token (1)", panel=_FILTERS)] = None,
     max_pages: Annotated[int | None, _option("keep the most viewed pages only", panel=_FILTERS)] = None,
-    max_history_tokens: Annotated[int | None, _option("cut histories to this many (480)", panel=_FILTERS)] = None,
+    max_history_tokens: Annotated[int | None, _option("cut histories to this many (2048)", panel=_FILTERS)] = None,
     samples_per_user: Annotated[int | None, _option("newest sessions taken as targets (1)", panel=_FILTERS)] = None,
     users: Annotated[int | None, _option("take a seeded sample of so many users", panel=_FILTERS)] = None,
     split: Annotated[Literal["user", "time"] | None, _option("how test users differ (user)", panel=_FILTERS)] = None,
@@ -215,7 +215,8 @@ def _summarise(out: Path, info: DatasetInfo) -> None:
         ("pages in the vocabulary", f"{counts.pages:,} of {counts.pages_seen:,}"),
         ("views of other pages", f"{counts.unknown_share:.1%}"),
     ]
-    table = Table(title=f"{escape(str(out))}: {info.window_start[:10]} to {info.window_end[:10]}", show_header=False)
+    STDERR.print(f"{escape(str(out))}: {info.window_start[:10]} to {info.window_end[:10]}", soft_wrap=True)
+    table = Table(show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(justify="right", no_wrap=True)
     for name, value in rows:

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from training.dataset import INFO, SPLITS, Dataset, DatasetError, DatasetInfo, sha256_of
+from browsing.hashing import file_sha256
+from training.dataset import INFO, SPLITS, Dataset, DatasetError, DatasetInfo
 from training.ingest.readers import LogError
 
 
@@ -26,7 +27,9 @@ def known(out: Path) -> DatasetInfo | None:
     """What is at `out`, if it is a whole dataset."""
     try:
         dataset = Dataset.load(out)
-        whole = all(sha256_of(out / f"{split}.parquet") == dataset.info.hashes[f"{split}.parquet"] for split in SPLITS)
+        whole = all(
+            file_sha256(out / f"{split}.parquet") == dataset.info.hashes[f"{split}.parquet"] for split in SPLITS
+        )
     except (DatasetError, KeyError):
         return None
     return dataset.info if whole else None

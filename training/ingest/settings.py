@@ -51,7 +51,7 @@ class Filters(_Section):
     max_session_percentile: float | None = Field(
         default=None, gt=0, le=100, description="sessions longer than this percentile of the lengths are dropped"
     )
-    max_history_tokens: int = Field(default=480, ge=4, description="a history is cut to this prompt, oldest side first")
+    max_history_tokens: int = Field(default=2048, ge=4, description="a history is cut to this many, oldest side first")
     samples_per_user: int = Field(default=1, ge=1, description="the newest sessions that each become a target")
     users: int | None = Field(default=None, ge=1, description="a seeded sample of this many eligible users")
     split: Literal["user", "time"] = "user"

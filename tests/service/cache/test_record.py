@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from service.cache.record import Keys, pack, rounded, unpack
+from browsing.encoder import rounded
+from service.cache.record import Keys, pack, unpack
 from tests.tiny import TinyEncoder
 
 SECRET = b"a secret of a deployment"

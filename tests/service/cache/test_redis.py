@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import socket
 import time
@@ -14,6 +15,9 @@ import pytest
 from service.cache.redis import PREFIX, RedisStore
 from service.cache.store import StoreError
 from tests.service.redis_server import RedisServer
+
+ROUNDS = 5_000 if os.environ.get("HETLM_SOAK") else 50
+"""Of 20 cancelled calls each."""
 
 
 def with_store(url: str, scenario: Callable[[RedisStore], Awaitable[None]], **settings: float) -> None:
@@ -132,6 +136,7 @@ def test_a_value_of_another_kind_is_none(redis_server: RedisServer) -> None:
     with_store(redis_server.url, scenario)
 
 
+@pytest.mark.soak
 def test_a_thousand_cancelled_calls_confuse_no_reply_and_lose_no_connection(redis_server: RedisServer) -> None:
     draw = random.Random(5)
 
@@ -141,7 +146,7 @@ def test_a_thousand_cancelled_calls_confuse_no_reply_and_lose_no_connection(redi
         async def look(i: int) -> None:
             assert await store.get_many([b"%d" % i, b"%d" % (99 - i)]) == [b"value %d" % i, b"value %d" % (99 - i)]
 
-        for _ in range(50):
+        for _ in range(ROUNDS):
             calls = [asyncio.create_task(look(draw.randrange(100))) for _ in range(20)]
             for call in calls:
                 asyncio.get_running_loop().call_later(draw.random() * 0.004, call.cancel)
