@@ -86,7 +86,7 @@ def _run(flags: dict[str, object]) -> None:
         forward_logging(service)
         asyncio.run(run(service, settings, sockets, lambda: _announce(sockets, bundle.manifest.version)))
     except (BundleError, ConfigurationError) as error:
-        raise fail(escape(str(error))) from None
+        raise fail(str(error)) from None
     except EngineError as error:
         STDERR.print(f"[bold red]error:[/] an engine did not start: {escape(str(error))}", soft_wrap=True)
         raise typer.Exit(1) from None

@@ -13,7 +13,6 @@ import polars as pl
 import typer
 from pydantic import ValidationError
 from rich.console import Console, Group, RenderableType
-from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -95,7 +94,7 @@ def ask(client: httpx.Client, visitor: Visitor, top_pages: int) -> PredictRespon
     except httpx.HTTPError as error:
         raise fail(f"{client.base_url}: no answer ({type(error).__name__}); is `hetlm serve` running there?") from None
     if response.status_code != 200:
-        raise fail(f"{client.base_url}predict answered {response.status_code}: {escape(_refusal(response))}")
+        raise fail(f"{client.base_url}predict answered {response.status_code}: {_refusal(response)}")
     try:
         return PredictResponse.model_validate_json(response.content)
     except ValidationError:

@@ -69,7 +69,7 @@ def _read(directory: Path, expected: str | None) -> Manifest:
     try:
         return verify_bundle(directory, expected)
     except BundleError as error:
-        raise fail(escape(str(error))) from error
+        raise fail(str(error)) from error
 
 
 def _facts(manifest: Manifest) -> list[tuple[str, str]]:

@@ -193,9 +193,9 @@ def train(
         loaded = Dataset.load(dataset)
     except ValidationError as error:
         detail = error.errors(include_url=False)[0]
-        raise fail(escape(f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}")) from error
+        raise fail(f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}") from error
     except ValueError as error:
-        raise fail(escape(str(error))) from error
+        raise fail(str(error)) from error
     disable_progress_bar()  # transformers' own bars: they would stand between ours
     encoder = SbertEncoder()
     run = Run.open(runs or default_runs(), settings, run_data(loaded, encoder))
@@ -206,7 +206,7 @@ def train(
         STDERR.print("\n[bold]interrupted:[/] the same command goes on from the last finished epoch")
         raise typer.Exit(INTERRUPTED) from error
     except ValueError as error:
-        raise fail(escape(str(error))) from error
+        raise fail(str(error)) from error
     emit(document, as_json)
 
 

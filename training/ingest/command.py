@@ -168,7 +168,7 @@ def ingest(
         asked = combine(chosen, config, flags)
         info, reused = build(find(logs, chosen.header), asked, out, overwrite, progress, _say)
     except LogError as error:
-        raise fail(escape(str(error))) from error
+        raise fail(str(error)) from error
     if reused:
         _say(f"{out}: already there, from the same files with the same settings; nothing to do")
     _summarise(out, info)
