@@ -29,7 +29,7 @@ say "2/6  Ingest: from events to sessions, histories and targets"
 run hetlm ingest "$LOG" --format "$FORMAT" --out "$work/dataset" ${INGEST_OPTIONS:-}
 
 say "3/6  Train: one predictor for all, then one per kind of visitor, and the selector"
-run hetlm train "$work/dataset" --out "$work/bundle" --preset demo ${TRAIN_OPTIONS:-}
+run hetlm train "$work/dataset" --out "$work/bundle" --preset demo --clusters 4 ${TRAIN_OPTIONS:-}
 
 say "4/6  Evaluate on visitors that training never saw"
 run hetlm evaluate "$work/bundle" "$work/dataset" --users 300
