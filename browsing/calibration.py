@@ -2,13 +2,18 @@
 
 Platt's scaling (a line through the logits) or isotonic regression, whichever has the lower log loss in cross-validation
 over users. What is fitted is stored as plain numbers and applied with plain arithmetic.
+
+A raw probability is a mean over sampled paths, so it is noisy, and the map learns E[outcome | the noisy value]: the
+noisier, the flatter. It holds for as many paths as it was fitted with (`Calibration.samples`). More paths leave it a
+little too cautious, fewer make it too bold; the raw probability is unbiased either way.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
@@ -19,19 +24,23 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 Floats = NDArray[np.float64]
 
 MIN_CASES = 10
-"""With fewer positives or negatives nothing is fitted: the raw probability is passed on, marked as not calibrated."""
+"""With fewer users on either side nothing is fitted: the raw probability is passed on, marked as not calibrated."""
 MIN_SHAPE_POSITIVES = 20
-"""With fewer positives only the intercept is fitted: enough for the level, too few for a slope or a curve."""
+"""With fewer users that had the outcome only the intercept is fitted: enough for the level, too few for a shape."""
 FOLDS = 5
 EDGE = 1e-6
 """Raw probabilities are kept this far from 0 and 1 before the logit."""
+Z95 = 1.959964
 
 
 class OutcomeCalibration(BaseModel):
     """One outcome's map from raw to calibrated probability.
 
     `platt`: 1 / (1 + exp(-(slope * logit(raw) + intercept))). `isotonic`: linear between the points (`x`, `y`),
-    constant outside. Both are clipped to [1/(n+2), 1-1/(n+2)]: n users cannot show more certainty than that.
+    constant outside. Both are clipped to [1/(n+2), 1-1/(n+2)]: n cases cannot show more certainty than that.
+
+    How well the map itself is known: `covariance` of slope and intercept (Platt), or the 95 % bounds `low` and `high`
+    at every `x` (isotonic). Both count users, not cases: what one user does twice is hardly seen twice.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,8 +50,14 @@ class OutcomeCalibration(BaseModel):
     intercept: FiniteFloat = 0.0
     x: tuple[FiniteFloat, ...] = ()
     y: tuple[FiniteFloat, ...] = ()
-    n: int = Field(default=0, ge=0, description="users it was fitted on")
+    covariance: tuple[FiniteFloat, FiniteFloat, FiniteFloat] | None = Field(
+        default=None, description="of the slope, of both, of the intercept"
+    )
+    low: tuple[FiniteFloat, ...] = ()
+    high: tuple[FiniteFloat, ...] = ()
+    n: int = Field(default=0, ge=0, description="cases it was fitted on")
     positives: int = Field(default=0, ge=0, description="those of them with the outcome")
+    users: int = Field(default=0, ge=0, description="users that the cases are of")
     calibrated: bool = False
 
     @model_validator(mode="after")
@@ -50,12 +65,14 @@ class OutcomeCalibration(BaseModel):
         if self.calibrated != (self.method != "none"):
             raise ValueError(f"calibrated is {self.calibrated} with method {self.method!r}")
         if self.positives > self.n:
-            raise ValueError(f"{self.positives} positives among {self.n} users")
+            raise ValueError(f"{self.positives} positives among {self.n} cases")
         if self.method == "isotonic" and not self.x:
             raise ValueError("isotonic calibration without points")
         if len(self.x) != len(self.y):
             raise ValueError(f"{len(self.x)} x for {len(self.y)} y")
-        for name, values in (("x", self.x), ("y", self.y)):
+        if len(self.low) != len(self.high) or (self.low and len(self.low) != len(self.x)):
+            raise ValueError(f"{len(self.low)} low and {len(self.high)} high for {len(self.x)} x")
+        for name, values in (("x", self.x), ("y", self.y), ("low", self.low), ("high", self.high)):
             if list(values) != sorted(values) or any(not 0 <= value <= 1 for value in values):
                 raise ValueError(f"{name} must rise within [0, 1]")
         return self
@@ -71,13 +88,42 @@ class OutcomeCalibration(BaseModel):
         edge = 1 / (self.n + 2)
         return min(max(value, edge), 1 - edge)
 
+    def interval(self, raw: float, sampling: tuple[float, float]) -> tuple[float, float]:
+        """The calibrated probability's 95 % interval, which holds it; `sampling` is the raw one's, over the paths.
+
+        Two errors that have nothing to do with each other meet: that of the paths, carried through the map, and that of
+        the map. Their distances to the probability are added in squares, each side by itself (Zou and Donner, 2008). A
+        flat step of an isotonic map hides the first and not the second. For method `none`: `sampling` itself.
+        """
+        if self.method == "none":
+            return sampling
+        p = self.apply(raw)
+        fit = self._bounds(raw, p)
+        below, above = (math.hypot(self.apply(end) - p, bound - p) for end, bound in zip(sampling, fit, strict=True))
+        return max(p - below, 0.0), min(p + above, 1.0)
+
+    def _bounds(self, raw: float, p: float) -> tuple[float, float]:
+        """95 % bounds of the map at `raw`, around its value there; the value itself where nothing is known of them."""
+        if self.method == "platt" and self.covariance is not None:
+            x = _logit(raw)
+            slope, both, intercept = self.covariance
+            reach = Z95 * math.sqrt(max(slope * x * x + 2 * both * x + intercept, 0.0))
+            centre = self.slope * x + self.intercept
+            low, high = _sigmoid(centre - reach), _sigmoid(centre + reach)
+        elif self.low:
+            low, high = _interpolate(raw, self.x, self.low), _interpolate(raw, self.x, self.high)
+        else:
+            return p, p
+        return min(low, p), max(high, p)
+
 
 class Calibration(BaseModel):
-    """`calibration.json`: one map per outcome."""
+    """`calibration.json`: one map per outcome, fitted to probabilities from `samples` paths (0: it is not known)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: Literal[1] = 1
+    samples: int = Field(default=0, ge=0)
     outcomes: dict[str, OutcomeCalibration] = {}
 
     def apply(self, outcome: str, raw: float) -> tuple[float, bool]:
@@ -86,6 +132,11 @@ class Calibration(BaseModel):
         if fitted is None:
             return raw, False
         return fitted.apply(raw), fitted.calibrated
+
+    def interval(self, outcome: str, raw: float, sampling: tuple[float, float]) -> tuple[float, float]:
+        """See `OutcomeCalibration.interval`; an outcome that was not fitted keeps its raw interval."""
+        fitted = self.outcomes.get(outcome)
+        return sampling if fitted is None else fitted.interval(raw, sampling)
 
     def save(self, path: Path) -> None:
         path.write_text(self.model_dump_json(indent=2) + "\n")
@@ -96,86 +147,140 @@ class Calibration(BaseModel):
         return cls.model_validate_json(path.read_text())
 
 
-def fit_calibration(raw: Floats, happened: NDArray[np.bool_]) -> OutcomeCalibration:
-    """The map from `raw` [N] (probabilities) to how often it `happened` [N], one row per user.
+def fit_calibration(raw: Floats, happened: NDArray[np.bool_], users: Sequence[str] | None = None) -> OutcomeCalibration:
+    """The map from `raw` [N] (probabilities) to how often it `happened` [N].
 
-    Chosen among Platt, Platt with the slope held at 1, and isotonic by the log loss in stratified cross-validation; a
-    tie goes to the simpler. Raises `ValueError` for different lengths or a raw value outside [0, 1].
+    `users` [N]: whose case each is, by default another user's each. Chosen among Platt, Platt with the slope held at 1,
+    and isotonic by the log loss in stratified cross-validation over users; a tie goes to the simpler. Raises
+    `ValueError` for different lengths or a raw value outside [0, 1].
     """
     raw, happened = np.asarray(raw, np.float64), np.asarray(happened, bool)
-    if raw.shape != happened.shape or raw.ndim != 1:
-        raise ValueError(f"raw {raw.shape} and happened {happened.shape} must be one row of equal length")
+    if raw.shape != happened.shape or raw.ndim != 1 or (users is not None and len(users) != len(raw)):
+        raise ValueError(f"raw {raw.shape}, happened {happened.shape} and users must be one row of equal length")
     if not ((raw >= 0) & (raw <= 1)).all():
         raise ValueError("a raw probability lies outside [0, 1]")
-    n, positives = len(raw), int(happened.sum())
-    if min(positives, n - positives) < MIN_CASES:
-        return OutcomeCalibration(n=n, positives=positives)
-    if positives < MIN_SHAPE_POSITIVES:
-        return _fit_intercept(raw, happened)
+    owner = np.arange(len(raw)) if users is None else np.unique(np.asarray(users), return_inverse=True)[1]
+    cases = _Cases(raw, happened, owner.astype(np.int64))
+    with_outcome, without = len(np.unique(owner[happened])), len(np.unique(owner[~happened]))
+    if min(with_outcome, without) < MIN_CASES:
+        return OutcomeCalibration(**cases.counts())
+    if with_outcome < MIN_SHAPE_POSITIVES:
+        return _fit_intercept(cases)
     fits = (_fit_intercept, _fit_platt, _fit_isotonic)
-    losses = [round(_validation_loss(fit, raw, happened), 12) for fit in fits]
-    return fits[int(np.argmin(losses))](raw, happened)
+    losses = [round(_validation_loss(fit, cases), 12) for fit in fits]
+    return fits[int(np.argmin(losses))](cases)
 
 
-_Fit = Callable[[Floats, NDArray[np.bool_]], OutcomeCalibration]
+@dataclass(frozen=True, slots=True, eq=False)
+class _Cases:
+    """`raw`, whether it `happened`, and the number of the `owner`, all [N]."""
+
+    raw: Floats
+    happened: NDArray[np.bool_]
+    owner: NDArray[np.int64]
+
+    def counts(self) -> dict[str, int]:
+        return {"n": len(self.raw), "positives": int(self.happened.sum()), "users": len(np.unique(self.owner))}
+
+    def take(self, rows: NDArray[np.bool_]) -> _Cases:
+        return _Cases(self.raw[rows], self.happened[rows], self.owner[rows])
 
 
-def _fit_intercept(raw: Floats, happened: NDArray[np.bool_]) -> OutcomeCalibration:
+_Fit = Callable[[_Cases], OutcomeCalibration]
+
+
+def _fit_intercept(cases: _Cases) -> OutcomeCalibration:
     """The shift of the logits that makes the mean probability the observed share: the likelihood's maximum."""
     from scipy.optimize import brentq
 
-    logits, positives = _logits(raw), int(happened.sum())
+    logits, positives = _logits(cases.raw), int(cases.happened.sum())
     shift = brentq(lambda b: float((1 / (1 + np.exp(-(logits + b)))).sum()) - positives, -60.0, 60.0, xtol=1e-10)
-    return OutcomeCalibration(method="platt", intercept=float(shift), n=len(raw), positives=positives, calibrated=True)
+    return _platt(cases, 1.0, float(shift), slope_known=True)
 
 
-def _fit_platt(raw: Floats, happened: NDArray[np.bool_]) -> OutcomeCalibration:
+def _fit_platt(cases: _Cases) -> OutcomeCalibration:
     from sklearn.linear_model import LogisticRegression
 
     # Next to no penalty: two parameters need none, and it would pull the slope towards 0 where 1 is the natural value.
-    model = LogisticRegression(C=1e6, max_iter=1000).fit(_logits(raw)[:, None], happened)
+    model = LogisticRegression(C=1e6, max_iter=1000).fit(_logits(cases.raw)[:, None], cases.happened)
     slope = float(model.coef_[0, 0])
     if slope <= 0:  # a falling line would turn the ranking of visitors around; then only the level can be learnt
-        return _fit_intercept(raw, happened)
+        return _fit_intercept(cases)
+    return _platt(cases, slope, float(model.intercept_[0]), slope_known=False)
+
+
+def _platt(cases: _Cases, slope: float, intercept: float, *, slope_known: bool) -> OutcomeCalibration:
+    """With the covariance that holds although a user's cases are alike (the sandwich over users)."""
+    logits = _logits(cases.raw)
+    p = 1 / (1 + np.exp(-np.clip(slope * logits + intercept, -60, 60)))
+    design = np.stack([np.zeros_like(logits) if slope_known else logits, np.ones_like(logits)], axis=1)
+    bread = np.linalg.pinv((design * (p * (1 - p))[:, None]).T @ design)
+    _, owner = np.unique(cases.owner, return_inverse=True)
+    scores = np.zeros((int(owner.max()) + 1, 2))
+    np.add.at(scores, owner, design * (cases.happened - p)[:, None])
+    covariance = bread @ (scores.T @ scores) @ bread * len(scores) / max(len(scores) - 1, 1)
     return OutcomeCalibration(
         method="platt",
         slope=slope,
-        intercept=float(model.intercept_[0]),
-        n=len(raw),
-        positives=int(happened.sum()),
+        intercept=intercept,
+        covariance=(float(covariance[0, 0]), float(covariance[0, 1]), float(covariance[1, 1])),
         calibrated=True,
+        **cases.counts(),
     )
 
 
-def _fit_isotonic(raw: Floats, happened: NDArray[np.bool_]) -> OutcomeCalibration:
+def _fit_isotonic(cases: _Cases) -> OutcomeCalibration:
+    """Each point's bounds are Wilson's of its step, counted in users, and as monotone as the map itself."""
     from sklearn.isotonic import IsotonicRegression
 
-    model = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(raw, happened.astype(np.float64))
+    model = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip")
+    steps = model.fit_transform(cases.raw, cases.happened.astype(np.float64))
+    x, y = (tuple(map(float, values)) for values in (model.X_thresholds_, model.y_thresholds_))
+    order = np.argsort(cases.raw, kind="stable")
+    at = np.searchsorted(cases.raw[order], model.X_thresholds_)
+    members = {value: len(np.unique(cases.owner[steps == value])) for value in np.unique(steps)}
+    bounds = np.array([wilson(float(steps[i]), members[steps[i]]) for i in order[at]])
     return OutcomeCalibration(
         method="isotonic",
-        x=tuple(map(float, model.X_thresholds_)),
-        y=tuple(map(float, model.y_thresholds_)),
-        n=len(raw),
-        positives=int(happened.sum()),
+        x=x,
+        y=y,
+        low=tuple(np.maximum.accumulate(bounds[:, 0]).tolist()),
+        high=tuple(np.minimum.accumulate(bounds[::-1, 1])[::-1].tolist()),
         calibrated=True,
+        **cases.counts(),
     )
 
 
-def _validation_loss(fit: _Fit, raw: Floats, happened: NDArray[np.bool_]) -> float:
-    """Mean log loss over held-out folds; positives and negatives are dealt to the folds in turn, in a fixed shuffle."""
-    fold = np.empty(len(raw), np.int64)
-    order = np.random.default_rng(0).permutation(len(raw))
+def wilson(share: float, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share counted on n cases; (0, 1) for none. It holds the share itself."""
+    if n == 0:
+        return 0.0, 1.0
+    centre = share + Z95**2 / (2 * n)
+    half = Z95 * math.sqrt(share * (1 - share) / n + Z95**2 / (4 * n**2))
+    scale = 1 + Z95**2 / n
+    return min(max(0.0, (centre - half) / scale), share), max(min(1.0, (centre + half) / scale), share)
+
+
+def _validation_loss(fit: _Fit, cases: _Cases) -> float:
+    """Mean log loss over held-out folds. A user is in one fold; those with the outcome and those without are dealt to
+    the folds in turn, in a fixed shuffle."""
+    people, owner = np.unique(cases.owner, return_inverse=True)
+    has = np.zeros(len(people), bool)
+    has[owner[cases.happened]] = True
+    dealt = np.empty(len(people), np.int64)
+    order = np.random.default_rng(0).permutation(len(people))
     for label in (False, True):
-        members = order[happened[order] == label]
-        fold[members] = np.arange(len(members)) % FOLDS
+        members = order[has[order] == label]
+        dealt[members] = np.arange(len(members)) % FOLDS
+    fold = dealt[owner]
     loss = 0.0
     for k in range(FOLDS):
         held = fold == k
-        fitted = fit(raw[~held], happened[~held])
-        for value, label in zip(raw[held], happened[held], strict=True):
+        fitted = fit(cases.take(~held))
+        for value, label in zip(cases.raw[held], cases.happened[held], strict=True):
             p = fitted.apply(float(value))
             loss -= math.log(p if label else 1 - p)
-    return loss / len(raw)
+    return loss / len(cases.raw)
 
 
 def _logits(raw: Floats) -> Floats:

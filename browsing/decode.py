@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 Pages = tuple[str, ...]
 
@@ -17,22 +17,50 @@ def iou(a: Sequence[str], b: Sequence[str]) -> float:
     return shared / (len(left) + len(right) - shared)
 
 
-def consensus(samples: Sequence[Pages], greedy: Pages, last: Pages) -> Pages:
-    """The candidate with the highest expected IoU under the samples: the minimum-Bayes-risk answer for that metric.
+def expected_iou(pages: Sequence[str], probabilities: Mapping[str, float]) -> float:
+    """E|S and A| / E|S or A| for the distinct pages S and the next session's A, from each page's chance of a visit.
 
-    Candidates are the distinct samples, the greedy path and the visitor's last session. The samples alone are poor
-    candidates: where behaviour is diverse each of them holds pages that few others share, while the greedy path holds
-    the likely ones, and visitors repeat themselves.
+    The ratio of expectations stands in for the expectation of the ratio: it needs the page probabilities alone, whose
+    estimates use every step of every path, where an IoU counted over a few sampled sessions is mostly their noise.
+    """
+    own = set(pages)
+    shared = sum(probabilities.get(page, 0.0) for page in own)
+    union = len(own) + sum(probabilities.values()) - shared
+    return shared / union if union else 0.0
 
-    Page order does not count in the IoU, so candidates often tie. A tie goes to the one drawn most often as it stands,
-    then to the greedy path, then to the earliest sample, then to the last session. `samples` are pages without special
-    tokens, and may be empty sessions.
+
+def consensus(samples: Sequence[Pages], greedy: Pages, last: Pages, probabilities: Mapping[str, float]) -> Pages:
+    """The candidate with the highest expected IoU.
+
+    Candidates are the distinct samples, the greedy path, the visitor's last session, and the n likeliest pages for
+    every n, in the order in which the samples visit them. `probabilities`: every page's chance of a visit (pages that
+    are missing have none). `samples` are pages without special tokens, and may be empty sessions.
+
+    Page order does not count in the IoU, so candidates may tie. A tie goes to the one drawn most often as it stands,
+    then to the greedy path, then to the earliest sample, then to the last session.
     """
     drawn = Counter(samples)
-    candidates = list(dict.fromkeys((greedy, *samples, last)))
+    most = max((len(set(pages)) for pages in (greedy, *samples, last)), default=0)
+    candidates = list(dict.fromkeys((greedy, *samples, last, *likeliest(samples, probabilities, most))))
 
     def merit(candidate: Pages) -> tuple[float, int]:
         # Rounded: sums of equal fractions in another order are a tie too.
-        return round(sum(n * iou(candidate, sample) for sample, n in drawn.items()), 9), drawn[candidate]
+        return round(expected_iou(candidate, probabilities), 9), drawn[candidate]
 
     return max(candidates, key=merit)  # the first of equals
+
+
+def likeliest(samples: Sequence[Pages], probabilities: Mapping[str, float], most: int) -> list[Pages]:
+    """For n from 1 to `most`, the n pages with the highest probability, each in the samples' order: by the mean place
+    of their first visits, as a share of the session. Pages on no sample come last, the likelier first."""
+    places: dict[str, list[float]] = {}
+    for pages in samples:
+        for place, page in enumerate(pages):
+            if page not in pages[:place]:
+                places.setdefault(page, []).append(place / len(pages))
+    order = {page: sum(own) / len(own) for page, own in places.items()}
+    ranked = sorted((p for p, chance in probabilities.items() if chance > 0), key=lambda p: (-probabilities[p], p))
+    return [
+        tuple(sorted(ranked[:n], key=lambda p: (order.get(p, 1.0), -probabilities[p], p)))
+        for n in range(1, min(most, len(ranked)) + 1)
+    ]

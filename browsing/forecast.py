@@ -17,7 +17,7 @@ from browsing.engine import MAX_WATCHED, Engine, GenerateRequest, Path
 from browsing.estimate import outcome_estimate, page_estimates, visit_shares
 from browsing.vocabulary import SPECIALS, Vocabulary
 
-WATCHED = 64
+WATCHED = 120
 """Pages watched in one request: the outcomes', the visitor's own and the cluster's likeliest, in this order."""
 
 
@@ -165,29 +165,34 @@ class Forecaster:
             estimate = outcome_estimate(paths)
             outcomes[name] = OutcomeForecast(estimate.probability, estimate.interval)
         return Forecast(
-            next_session=self._decode(question, draws, options),
+            next_session=self.decode(question, draws, options),
             pages=self._pages(question, draws, options.top_pages),
             outcomes=outcomes,
             unfinished_paths=sum(not path.finished for path in draws.free) / len(draws.free),
         )
 
-    def _decode(self, question: Question, draws: Draws, options: Options) -> tuple[str, ...]:
+    def decode(self, question: Question, draws: Draws, options: Options) -> tuple[str, ...]:
+        """The one next session that `options.decode` makes of the draws."""
         greedy = tuple(self.vocabulary.decode(draws.greedy.tokens))
         if options.decode == "greedy":
             return greedy
         samples = [tuple(self.vocabulary.decode(path.tokens)) for path in draws.free]
         last = question.history[-1] if question.history else ()
-        return consensus(samples, greedy, tuple(page for page in last if page in self.vocabulary)[: self.max_steps])
+        known = tuple(page for page in last if page in self.vocabulary)[: self.max_steps]
+        chances, _ = self._chances(draws)
+        return consensus(samples, greedy, known, {self.vocabulary.tokens[i]: p for i, p in chances.items()})
+
+    def _chances(self, draws: Draws) -> tuple[dict[int, float], frozenset[int]]:
+        """Every page's probability above 0, by token, and the tokens that hazards were followed for."""
+        followed = page_estimates(draws.free, draws.watched) if len(draws.free) > 1 else ()
+        hazard = dict(zip(draws.watched, map(float, followed), strict=False))
+        chances = {**visit_shares(draws.free), **hazard}
+        return {token: p for token, p in chances.items() if p > 0 and token not in SPECIALS}, frozenset(hazard)
 
     def _pages(self, question: Question, draws: Draws, top: int) -> tuple[PageForecast, ...]:
         seen = {page for pages in question.history for page in pages}
-        followed = page_estimates(draws.free, draws.watched) if len(draws.free) > 1 else ()
-        hazard = dict(zip(draws.watched, map(float, followed), strict=False))
-        probabilities = {**visit_shares(draws.free), **hazard}
-        ranked = sorted(
-            (token for token, p in probabilities.items() if p > 0 and token not in SPECIALS),
-            key=lambda token: (-probabilities[token], token),
-        )
+        probabilities, hazard = self._chances(draws)
+        ranked = sorted(probabilities, key=lambda token: (-probabilities[token], token))
         return tuple(
             PageForecast(
                 page=self.vocabulary.tokens[token],

@@ -12,8 +12,8 @@ from fastapi import FastAPI
 from starlette.applications import Starlette
 from structlog.typing import FilteringBoundLogger
 
-from browsing.bundle import Bundle, BundleError
-from browsing.encoder import Encoder, SbertEncoder
+from browsing.bundle import Bundle
+from browsing.encoder import Encoder
 from browsing.engine import Engine
 from browsing.engines.markov import MarkovEngine
 from service import openapi, problems
@@ -91,28 +91,6 @@ def choose_store(settings: Settings) -> Store:
         raise ConfigurationError(
             "HETLM_REDIS_URL (--redis-url) is malformed: redis://[user:password@]host[:port][/number], or unix:///path"
         ) from None
-
-
-def choose_encoder(bundle: Bundle) -> Encoder:
-    """The encoder that the bundle was trained with. Raises `BundleError` for one that is not installed, and
-    `ConfigurationError` where the installed one is damaged."""
-    try:
-        encoder = SbertEncoder()
-    except ValueError as error:
-        raise ConfigurationError(str(error)) from None
-    check_encoder(bundle, encoder)
-    return encoder
-
-
-def check_encoder(bundle: Bundle, encoder: Encoder) -> None:
-    """Vectors of another encoder would select nonsense. Raises `BundleError`."""
-    wanted = bundle.manifest.encoder
-    installed = (encoder.weights_sha256, encoder.tokenizer_sha256, encoder.dimension)
-    if installed != (wanted.weights_sha256, wanted.tokenizer_sha256, wanted.dimension):
-        raise BundleError(
-            f"{bundle.root}: trained with the encoder {wanted.name} (weights {wanted.weights_sha256[:12]}), which is "
-            f"not the one installed (weights {encoder.weights_sha256[:12]}): train again, or install that one"
-        )
 
 
 def build(

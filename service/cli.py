@@ -64,8 +64,9 @@ def _run(flags: dict[str, object]) -> None:
     import transformers
 
     from browsing.bundle import BundleError
+    from browsing.encoders.of_bundle import encoder_of
     from browsing.engine import EngineError
-    from service.app import ConfigurationError, build, choose_encoder, choose_engine, choose_store, load
+    from service.app import ConfigurationError, build, choose_engine, choose_store, load
     from service.serve import bind, forward_logging
     from service.serve import serve as run
 
@@ -80,7 +81,7 @@ def _run(flags: dict[str, object]) -> None:
         with progress("Loading the bundle", 2, "parts") as advance:
             bundle = load(settings)
             advance(1)
-            encoder = choose_encoder(bundle)
+            encoder = encoder_of(bundle)
             advance(1)
         service = build(settings, bundle, choose_engine(settings, bundle), encoder, choose_store(settings))
         forward_logging(service)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from browsing.pages import PageError, PageRules
-from browsing.sessions import Event, sessions_of
+from browsing.sessions import Event, Session, sessions_of
 from browsing.vocabulary import Prompt, Vocabulary
 from service.problems import FieldError, ProblemError
 from service.schemas import MAX_SESSIONS, EventIn, PredictRequest
@@ -16,11 +17,12 @@ Pages = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """`sessions`: oldest first, those that are read. `prompt`: those that fit into a predictor's context, as token ids.
-    `unknown`: pages that the vocabulary lacks, each once, in order of appearance. `dropped`: sessions that the prompt
-    lacks."""
+    """`sessions`: oldest first, those that are read; `started_at`: when each began. `prompt`: those that fit into a
+    predictor's context, as token ids. `unknown`: pages that the vocabulary lacks, each once, in order of appearance.
+    `dropped`: sessions that the prompt lacks."""
 
     sessions: tuple[Pages, ...]
+    started_at: tuple[datetime, ...]
     prompt: Prompt
     unknown: tuple[str, ...]
     dropped: int
@@ -31,18 +33,20 @@ def history_of(request: PredictRequest, rules: PageRules, vocabulary: Vocabulary
     if request.events is not None:
         given = _sessions(request.events, rules)
     else:
-        given = [tuple(session.pages) for session in request.sessions or ()]
-    kept = tuple(given[-MAX_SESSIONS:])
+        given = [Session(session.started_at, tuple(session.pages)) for session in request.sessions or ()]
+    read = given[-MAX_SESSIONS:]
+    kept = tuple(session.pages for session in read)
+    started_at = tuple(session.started_at for session in read)
     prompt = vocabulary.prompt(kept, max_tokens)
     pages = dict.fromkeys(page for session in kept for page in session)
     unknown = tuple(page for page in pages if page not in vocabulary)
-    return History(kept, prompt, unknown, len(given) - len(kept) + prompt.sessions_dropped)
+    return History(kept, started_at, prompt, unknown, len(given) - len(kept) + prompt.sessions_dropped)
 
 
-def _sessions(events: Sequence[EventIn], rules: PageRules) -> list[Pages]:
+def _sessions(events: Sequence[EventIn], rules: PageRules) -> list[Session]:
     rows = [Event(e.time, _told(e.url), _told(e.event), _told(e.session_id)) for e in events]
     try:
-        return [session.pages for session in sessions_of(rows, rules)]
+        return sessions_of(rows, rules)
     except PageError:
         raise _first_wrong(rows, rules) from None
 

@@ -16,7 +16,10 @@ from service.problems import Problem
 from service.schemas import EARLIEST, BatchRequest, PredictRequest
 
 DESCRIPTION = """What a visitor's next session will look like: which pages, in which order, and how likely a cart and a
-purchase are. Every probability is conditional on the visitor returning. Errors are RFC 9457 problem documents."""
+purchase are. Every probability of a page or an outcome is GIVEN THAT the visitor returns: it says what a next session
+looks like, not whether there will be one. How likely one is within 7 days is `return_within_7_days`; an outcome's
+`within_7_days` is both together. Both are null where the training log was too short to learn it. Errors are RFC 9457
+problem documents."""
 _SCHEMAS = "#/components/schemas/{model}"
 
 

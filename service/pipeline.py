@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import torch
 from structlog.typing import FilteringBoundLogger
 
 from browsing.bundle import Bundle
+from browsing.calibration import wilson
 from browsing.encoder import pool
 from browsing.engine import Engine, EngineTimeout
 from browsing.forecast import Draws, Forecast, Forecaster, Options, Question
+from browsing.returns import visits_of
 from service.cache.embedder import Embedded, Embedder
 from service.health import Health
 from service.history import History, history_of
@@ -36,7 +38,6 @@ from service.schemas import (
 FALLBACK_SECONDS = 10.0
 """The fallback model answers in milliseconds; this bounds it all the same."""
 RETRY_AFTER = "2"
-Z95 = 1.959964
 
 
 @dataclass(slots=True)
@@ -126,7 +127,8 @@ class Pipeline:
                 draws = await self.forecaster.draw(self._fallback, question, options, FALLBACK_SECONDS)
         with watch.stage("estimate"):
             forecast = self.forecaster.summarise(question, draws, options)
-            outcomes = self._outcomes(forecast, calibrate=not down)
+            returns = self._returns(history, asked.as_of)
+            outcomes = self._outcomes(forecast, returns, calibrate=not down)
         took = watch.stop()
         self._metrics.prediction(
             "engine_down" if down else "ok",
@@ -145,6 +147,7 @@ class Pipeline:
                 for p in forecast.pages
             ],
             outcomes=outcomes,
+            return_within_7_days=returns,
             unknown_pages=list(history.unknown),
             truncated=TruncatedOut(sessions_dropped=history.dropped),
             unfinished_paths=forecast.unfinished_paths,
@@ -192,17 +195,32 @@ class Pipeline:
             self._log.warning("engine_failed", cluster=question.cluster, **described(error))
             return None
 
-    def _outcomes(self, forecast: Forecast, *, calibrate: bool) -> dict[str, OutcomeOut]:
+    def _returns(self, history: History, as_of: datetime | None) -> float | None:
+        """P(any session within 7 days after `as_of`), by default after now; None where nothing is known of it."""
+        model, rules = self.bundle.returns, self.bundle.rules
+        if model is None:
+            return None
+        pages = {name: own for name, own in rules.outcome_pages().items() if name in model.outcomes}
+        visits = visits_of(history.started_at, history.sessions, pages)
+        return model.probability(visits, as_of or datetime.now(UTC))
+
+    def _outcomes(self, forecast: Forecast, returns: float | None, *, calibrate: bool) -> dict[str, OutcomeOut]:
         """The calibration was fitted to the predictors; the fallback's probabilities stay raw."""
         outcomes = {}
         for name, outcome in forecast.outcomes.items():
-            low, high = outcome.interval
+            interval = outcome.interval
             raw = probability = outcome.probability
             calibrated = False
             if calibrate:
                 probability, calibrated = self.bundle.calibration.apply(name, raw)
-                low, high = (self.bundle.calibration.apply(name, end)[0] for end in (low, high))
-            outcomes[name] = OutcomeOut(probability=probability, raw=raw, calibrated=calibrated, interval=(low, high))
+                interval = self.bundle.calibration.interval(name, raw, interval)
+            outcomes[name] = OutcomeOut(
+                probability=probability,
+                raw=raw,
+                calibrated=calibrated,
+                interval=interval,
+                within_7_days=None if returns is None else returns * probability,
+            )
         return outcomes
 
     def _cluster(self, selected: _Selected) -> ClusterOut:
@@ -244,13 +262,3 @@ class Pipeline:
             embedding=EmbeddingOut(sessions=0, cached=0),
             took_ms=TookOut(**took),
         )
-
-
-def wilson(share: float, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share counted on n cases; (0, 1) for none. It holds the share itself."""
-    if n == 0:
-        return 0.0, 1.0
-    centre = share + Z95**2 / (2 * n)
-    half = Z95 * math.sqrt(share * (1 - share) / n + Z95**2 / (4 * n**2))
-    scale = 1 + Z95**2 / n
-    return min(max(0.0, (centre - half) / scale), share), max(min(1.0, (centre + half) / scale), share)

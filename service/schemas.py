@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from browsing.forecast import Options
 from service.problems import Problem
 
 MAX_SESSIONS = 200
@@ -54,7 +55,13 @@ class EventIn(_Request):
 
 
 class PredictOptions(_Request):
-    samples: int = Field(default=16, ge=1, le=256, description="paths sampled per question: more are more exact")
+    samples: int = Field(
+        default=Options().samples,
+        ge=1,
+        le=256,
+        description="paths sampled per question: more are more exact. The calibration was fitted with the default "
+        "number: with fewer paths a calibrated probability is too bold, with more a little too cautious",
+    )
     top_pages: int = Field(default=20, ge=1, le=100, description="pages listed")
     decode: Literal["consensus", "greedy"] | None = Field(
         default=None, description="how one next session is chosen; by default the bundle's way"
@@ -64,6 +71,11 @@ class PredictOptions(_Request):
         default=None, ge=1, le=60_000, description="after this long the fallback model answers; default: the service's"
     )
     strict: bool = Field(default=False, description="an error instead of a fallback")
+    as_of: Time | None = Field(
+        default=None,
+        description="ISO 8601 with a time zone: the time from which the 7 days of `return_within_7_days` run, by "
+        "default the server's clock; nothing else depends on it",
+    )
 
 
 class PredictRequest(_Request):
@@ -90,6 +102,9 @@ class PredictRequest(_Request):
                 )
         if sum(len(session.pages) for session in sessions) > MAX_PAGES:
             raise _error("/sessions", f"hold more than {MAX_PAGES} pages together: keep the newest sessions")
+        times = [session.started_at for session in sessions] + [event.time for event in self.events or ()]
+        if self.options.as_of is not None and times and self.options.as_of < max(times):
+            raise _error("/options/as_of", "is before the newest of the visits: leave out what came later")
         return self
 
 
@@ -114,16 +129,28 @@ class ClusterOut(_Response):
 
 class PageOut(_Response):
     page: str
-    probability: Probability = Field(description="that the next session holds the page")
+    probability: Probability = Field(description="that the next session holds the page, given that the visitor returns")
     seen_before: bool
     estimator: Literal["hazard", "count"]
 
 
 class OutcomeOut(_Response):
-    probability: Probability = Field(description="calibrated where `calibrated` says so, else equal to `raw`")
+    probability: Probability = Field(
+        description="that the next session holds the outcome, given that the visitor returns; calibrated where "
+        "`calibrated` says so, else equal to `raw`"
+    )
     raw: Probability = Field(description="the model's own")
-    calibrated: bool
-    interval: tuple[Probability, Probability] = Field(description="95 %, of the sampling alone")
+    calibrated: bool = Field(description="false where too few visitors were kept for calibration, and for fallbacks")
+    interval: tuple[Probability, Probability] = Field(
+        description="95 %, around `probability`: of the sampling and, where it is calibrated, of the calibration. More "
+        "samples narrow the one, more visitors kept for calibration the other"
+    )
+    within_7_days: Probability | None = Field(
+        default=None,
+        description="`return_within_7_days` times `probability`: that the visitor returns within 7 days and the first "
+        "session then holds the outcome, as if it did not matter how soon it comes; null where there is no "
+        "`return_within_7_days`",
+    )
 
 
 class TruncatedOut(_Response):
@@ -146,16 +173,24 @@ class TookOut(_Response):
 
 
 class PredictResponse(_Response):
-    """The next session, GIVEN THAT the visitor returns."""
+    """The next session, GIVEN THAT the visitor returns: every probability but `return_within_7_days` and
+    `within_7_days` is conditional on there being a next session, however late."""
 
     request_id: str
     bundle_version: str
     user_id: str | None
-    condition: Literal["next_session"] = "next_session"
+    condition: Literal["next_session"] = Field(
+        default="next_session", description="what the probabilities of pages and outcomes are conditional on"
+    )
     cluster: ClusterOut
     next_session: list[str]
     pages: list[PageOut] = Field(description="likeliest first")
     outcomes: dict[str, OutcomeOut]
+    return_within_7_days: Probability | None = Field(
+        default=None,
+        description="that any session starts within 7 days after `options.as_of`; null without history, where the "
+        "bundle has no model of it (its log was too short), and where a session lies in the future",
+    )
     unknown_pages: list[str] = Field(description="pages that the bundle does not know, each once")
     truncated: TruncatedOut
     unfinished_paths: Probability = Field(description="share of sampled paths cut at the maximal number of pages")

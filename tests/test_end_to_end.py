@@ -16,8 +16,9 @@ from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
 from browsing.cli import build
+from browsing.encoders.of_bundle import encoder_of
 from service.app import build as build_service
-from service.app import choose_encoder, choose_engine, choose_store, load
+from service.app import choose_engine, choose_store, load
 from service.settings import Settings
 
 HEADER = ["client_id", "page_url", "referrer", "timestamp", "event_name", "event_data"]
@@ -106,12 +107,12 @@ def dataset(export: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def client(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     root = tmp_path_factory.mktemp("trained")
     quick = ["--preset", "demo", "--context", "128", "--clusters", "2", "--batch-size", "8"]
-    quick += ["--epochs", "6", "--tune-epochs", "1"]
+    quick += ["--epochs", "6", "--tune-epochs", "1", "--warm-users", "200", "--warm-epochs", "1"]
     hetlm("train", dataset, "--out", root / "bundle", "--runs", root / "runs", *quick)
     settings = Settings(bundle=root / "bundle")
     bundle = load(settings)
     service = build_service(
-        settings, bundle, choose_engine(settings, bundle), choose_encoder(bundle), choose_store(settings)
+        settings, bundle, choose_engine(settings, bundle), encoder_of(bundle), choose_store(settings)
     )
     with TestClient(service.app) as client:
         yield client

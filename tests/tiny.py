@@ -12,6 +12,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from browsing.bundle import (
+    FALLBACK,
+    SHARED,
     ClusterInfo,
     EncoderInfo,
     Limits,
@@ -24,7 +26,10 @@ from browsing.bundle import (
     seal,
 )
 from browsing.calibration import Calibration, fit_calibration
-from browsing.encoder import DECAY, Encoder, Vectors
+from browsing.encoder import DECAY, Encoder, EncoderKind, Vectors
+from browsing.encoders.joined import JoinedEncoder
+from browsing.encoders.markov import MarkovEncoder
+from browsing.encoders.predictor import PredictorEncoder
 from browsing.markov import MarkovMixture
 from browsing.pages import PageRules
 from browsing.selector import Selector
@@ -37,7 +42,10 @@ SIX_PAGES = ("/cart", "/purchase", "/", "/bags", "/bags/tote", "/shoes")
 class TinyEncoder:
     """Stands in for SBERT where its 91 MB would be in the way: a session's vector is a hash of its pages."""
 
+    kind: EncoderKind = "sbert"
+    name = "tiny"
     dimension = 8
+    max_tokens = 128
     weights_sha256 = hashlib.sha256(b"tiny weights").hexdigest()
     tokenizer_sha256 = hashlib.sha256(b"tiny tokenizer").hexdigest()
 
@@ -108,6 +116,16 @@ def toy_users(pages: Sequence[str], users: int = 60, kinds: int = 2, seed: int =
     return people
 
 
+def own_encoder(directory: Path, words: Vocabulary, kind: EncoderKind) -> Encoder:
+    """An encoder made of a bundle's parts, with `TinyEncoder` in SBERT's place."""
+    if kind == "sbert":
+        return TinyEncoder()
+    if kind == "markov":
+        return MarkovEncoder(directory / FALLBACK, words)
+    shared = PredictorEncoder(directory / SHARED)
+    return shared if kind == "predictor" else JoinedEncoder(TinyEncoder(), shared)
+
+
 def bundle(
     directory: Path,
     clusters: int = 2,
@@ -116,30 +134,29 @@ def bundle(
     rules: PageRules | None = None,
     context: int = 64,
     max_steps: int = 8,
-    encoder: Encoder | None = None,
+    encoder: Encoder | EncoderKind | None = None,
     seed: int = 0,
 ) -> Manifest:
     """Write and seal a complete bundle: random selector and predictors, the rest fitted on `toy_users`.
 
-    `encoder` (by default `TinyEncoder`) only lends its dimension and hashes to the manifest.
+    `encoder` (by default `TinyEncoder`) only lends its dimension and hashes to the manifest. "predictor", "both" and
+    "markov" are made of the bundle's own parts, beside `TinyEncoder`.
     """
     rules = rules or PageRules()
-    encoder = encoder or TinyEncoder()
     words = vocabulary(pages)
     users = toy_users(pages, seed=seed)
     directory.mkdir(parents=True, exist_ok=True)
     for k in range(clusters):
         predictor(predictor_directory(directory, k), words, seed=seed + k, positions=context)
-    predictor(directory / "shared", words, seed=seed + clusters, positions=context)
+    predictor(directory / SHARED, words, seed=seed + clusters, positions=context)
+    ids = [[words.session(session) for session in sessions] for sessions in users]
+    MarkovMixture.fit(ids, len(words), 2, seed=seed).save(directory / FALLBACK)
+    if encoder is None or isinstance(encoder, str):
+        encoder = own_encoder(directory, words, encoder or "sbert")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         Selector(encoder.dimension, clusters, hidden=8).save(directory / "selector.safetensors")
     rules.save(directory / "pages.json")
-    ids = [[words.session(session) for session in sessions] for sessions in users]
-    fallback = directory / "fallback"
-    fallback.mkdir(exist_ok=True)
-    MarkovMixture.fit(ids, len(words), 2, seed=seed).save(fallback)
-
     outcomes = {
         name: tuple(p for p in own if p in words)
         for name, own in rules.outcome_pages().items()
@@ -180,7 +197,8 @@ def bundle(
                 for k in range(clusters)
             ),
             encoder=EncoderInfo(
-                name="tiny",
+                kind=encoder.kind,
+                name=encoder.name,
                 weights_sha256=encoder.weights_sha256,
                 tokenizer_sha256=encoder.tokenizer_sha256,
                 dimension=encoder.dimension,

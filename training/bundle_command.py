@@ -1,7 +1,8 @@
-"""`hetlm bundle`: check a bundle, or look into it."""
+"""`hetlm bundle`: check a bundle, look into it, or have its clusters named."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,12 +11,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from browsing.console import emit, fail
+from browsing.console import STDERR, emit, fail
 
 if TYPE_CHECKING:  # torch takes seconds to import, and `hetlm --help` needs none of it
     from browsing.bundle import Manifest
 
-bundle = typer.Typer(no_args_is_help=True, help="Check a bundle, or look into it.")
+KEY = "HETLM_PROMPT_KEY"
+
+bundle = typer.Typer(no_args_is_help=True, help="Check a bundle, look into it, or have its clusters named.")
 
 Place = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The directory that `hetlm train --out` wrote.")]
 AsJson = Annotated[bool, typer.Option("--json", help="End with one line of JSON on stdout, and nothing else there.")]
@@ -60,6 +63,59 @@ def show(directory: Place, as_json: AsJson = False) -> None:
     for name, number in sorted(manifest.metrics.items()):
         metrics.add_row(escape(name), f"{number:,.{0 if number.is_integer() else 4}f}")
     console.print(metrics)
+
+
+@bundle.command()
+def name(
+    directory: Place,
+    url: Annotated[
+        str | None,
+        typer.Option(help="The endpoint, up to before /chat/completions: http://localhost:8000/v1, for example."),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="The model's name there.")] = None,
+    reset: Annotated[bool, typer.Option("--reset", help="Give the built names back; asks nobody.")] = False,
+    key_variable: Annotated[
+        str, typer.Option("--key-env", help="The environment variable that holds the endpoint's key, if it needs one.")
+    ] = KEY,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds that one try may take.")] = 60.0,
+    attempts: Annotated[int, typer.Option(min=1, help="Tries per cluster, with growing pauses.")] = 2,
+    as_json: AsJson = False,
+) -> None:
+    """Have a language model name the clusters, through any OpenAI-compatible endpoint.
+
+    It is sent aggregates alone: pages that enough users saw, their shares and lifts, session lengths, outcome rates; no
+    user's sessions. A name is kept as plain text of at most 40 characters; a cluster for which there is none keeps its
+    built name. Names are part of the bundle, which is sealed anew and so gets another version.
+
+      hetlm bundle name bundles/shop --url http://localhost:8000/v1 --model smollm2
+    """
+    from training.baselines.text.endpoint import Endpoint
+    from training.renaming import built_names, rename_clusters
+
+    troubles: tuple[str, ...] = ()
+    try:
+        if reset:
+            manifest = built_names(directory)
+        elif url is None or model is None:
+            raise fail("who is to name the clusters? Give --url and --model, or --reset for the built names")
+        else:
+            key = os.environ.get(key_variable) or None
+            endpoint = Endpoint(url, model, key=key, max_tokens=32, timeout=timeout, attempts=attempts, concurrency=1)
+            renamed = rename_clusters(directory, endpoint)
+            manifest, troubles = renamed.manifest, renamed.troubles
+    except ValueError as error:
+        raise fail(str(error)) from error
+    for trouble in troubles:
+        STDERR.print(f"[bold yellow]note:[/] {escape(trouble)}", soft_wrap=True)
+    for cluster in manifest.clusters:
+        STDERR.print(f"cluster {cluster.id}: {escape(cluster.name)}")
+    document = {
+        "bundle": str(directory),
+        "version": manifest.version,
+        "names": [cluster.name for cluster in manifest.clusters],
+        "troubles": list(troubles),
+    }
+    emit(document, as_json)
 
 
 def _read(directory: Path, expected: str | None) -> Manifest:

@@ -11,6 +11,8 @@ import torch
 
 from browsing.bundle import (
     MANIFEST,
+    RETURNS,
+    SHARED,
     EncoderInfo,
     Limits,
     Manifest,
@@ -18,14 +20,23 @@ from browsing.bundle import (
     predictor_directory,
     seal,
 )
-from browsing.encoder import DECAY, Encoder
-from training.card import Story, model_card, report
+from browsing.encoder import Vectors
+from browsing.profiles import PROFILES
+from training.card import model_card
+from training.data import Split
 from training.dataset import DatasetInfo
 from training.heldout import Decisions, Held, decide
-from training.pipeline import Split, Trained
+from training.hetlm.loop import Tuned
+from training.journeys import generate_journeys, rare_sessions
+from training.pipeline import Trained
 from training.predictors import save_predictor
-from training.profiles import clusters_of, prior_of, reference_of
+from training.profiles import clusters_of, prior_of, profiles_of, reference_of
+from training.report.render import render
+from training.report.story import DATASET, TRAINING_LOG, Story, TrainingLog
+from training.returns import fit_returns, return_metrics
 from training.run import Run, write_json
+
+MIN_USERS = 5
 
 
 def check_place(out: Path) -> None:
@@ -36,32 +47,38 @@ def check_place(out: Path) -> None:
         raise ValueError(f"{out} is neither empty nor a bundle: give --out a new place")
 
 
-def write_bundle(trained: Trained, run: Run, encoder: Encoder, encoder_name: str, out: Path) -> Manifest:
+def write_bundle(trained: Trained, run: Run, out: Path) -> Manifest:
     """Write, seal and verify the bundle at `out`; nothing is there, or the old one is, until it is whole."""
     check_place(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        manifest = _fill(partial, trained, run, encoder, encoder_name)
-        old = out.with_name(f".{out.name}.old-{os.getpid()}")
-        if out.exists():
-            out.rename(old)
-        partial.rename(out)
-        shutil.rmtree(old, ignore_errors=True)
+        manifest = _fill(partial, trained, run)
+        swap(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return manifest
 
 
-def _fill(root: Path, trained: Trained, run: Run, encoder: Encoder, encoder_name: str) -> Manifest:
-    data, tuned, settings = trained.data, trained.tuned, run.settings
+def swap(partial: Path, out: Path) -> None:
+    """Put the whole bundle `partial` into the place of `out`, where an older one may stand."""
+    old = out.with_name(f".{out.name}.old-{os.getpid()}")
+    if out.exists():
+        out.rename(old)
+    partial.rename(out)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _fill(root: Path, trained: Trained, run: Run) -> Manifest:
+    data, embedded, tuned, settings = trained.data, trained.embedded, trained.tuned, run.settings
+    encoder = embedded.encoder
     vocabulary, outcomes = data.vocabulary, data.outcomes
     versions = tuned.system.versions
     limits = Limits(context=settings.context, max_steps=settings.max_steps)
     for k, version in enumerate(versions):
         save_predictor(trained.model, version.weights, vocabulary, predictor_directory(root, k))
-    save_predictor(trained.model, trained.pretrained.weights, vocabulary, root / "shared")
+    shutil.copytree(trained.shared, root / SHARED)  # byte for byte: it may be the encoder, which has a hash
     tuned.selector.save(root / "selector.safetensors")
     data.dataset.rules.save(root / "pages.json")
     (root / "fallback").mkdir()
@@ -78,21 +95,30 @@ def _fill(root: Path, trained: Trained, run: Run, encoder: Encoder, encoder_name
         outcomes,
         reference,
         limits,
-        _held(data.select, trained),
-        _held(data.calibrate, trained),
+        _held(data.select, embedded.select, tuned),
+        _held(data.calibrate, embedded.calibrate, tuned),
         settings.seed,
     )
     decisions.calibration.save(root / "calibration.json")
+    returns = fit_returns(data.dataset, settings.seed)
+    if returns is not None:
+        returns.save(root / RETURNS)
+    min_users = _min_users(data.dataset.info)
+    recorded = rare_sessions(data.train.samples, min_users)
+    journeys = generate_journeys(predictors, vocabulary, limits, recorded, settings.seed)
+    profiles = profiles_of(data.train.samples, own, vocabulary, outcomes, journeys, min_users)
+    write_json(root / PROFILES, profiles.model_dump(mode="json"))
+    write_json(root / TRAINING_LOG, TrainingLog.of(run.records()).model_dump(mode="json"))
+    write_json(root / DATASET, data.dataset.info.model_dump(mode="json"))
     manifest = Manifest(
-        clusters=clusters_of(
-            data.train.samples, own, len(versions), vocabulary, [p for pages in outcomes.values() for p in pages]
-        ),
+        clusters=clusters_of(profiles, data.train.samples, own, vocabulary, outcomes),
         encoder=EncoderInfo(
-            name=encoder_name,
+            kind=encoder.kind,
+            name=encoder.name,
             weights_sha256=encoder.weights_sha256,
             tokenizer_sha256=encoder.tokenizer_sha256,
             dimension=encoder.dimension,
-            decay=DECAY,
+            decay=embedded.decay,
         ),
         rule_version=data.dataset.rules.version,
         vocabulary_sha256=vocabulary.sha256,
@@ -101,16 +127,27 @@ def _fill(root: Path, trained: Trained, run: Run, encoder: Encoder, encoder_name
         limits=limits,
         decode=decisions.decode,
         training=_training(trained, run, data.dataset.info),
-        metrics=_metrics(trained, decisions),
+        metrics=_metrics(trained, decisions) | return_metrics(returns),
     )
-    story = Story(manifest, data.dataset.info, run.records())
-    (root / "MODEL_CARD.md").write_text(model_card(story), encoding="utf-8")
-    (root / "report.html").write_text(report(story), encoding="utf-8")
+    write_pages(root, manifest)
     return seal(root, manifest)
 
 
-def _held(split: Split, trained: Trained) -> Held:
-    own = trained.tuned.selector.probabilities(torch.from_numpy(split.z)).argmax(1).numpy()
+def write_pages(root: Path, manifest: Manifest) -> None:
+    """The bundle's two pages for people, from the documents that are already in it."""
+    story = Story.of(root, manifest)
+    (root / "MODEL_CARD.md").write_text(model_card(story), encoding="utf-8")
+    (root / "report.html").write_text(render(story), encoding="utf-8")
+
+
+def _min_users(info: DatasetInfo) -> int:
+    """Distinct users that a page needed to become a token; as many must a cluster's profile have seen on a page."""
+    asked = info.filters.get("min_users")
+    return asked if isinstance(asked, int) and asked > 0 else MIN_USERS
+
+
+def _held(split: Split, z: Vectors, tuned: Tuned) -> Held:
+    own = tuned.selector.probabilities(torch.from_numpy(z)).argmax(1).numpy()
     return Held(split.samples, own)
 
 

@@ -6,10 +6,16 @@ import typer
 
 
 def register(app: typer.Typer) -> None:
-    """Add `simulate`, `ingest`, `train`, `evaluate` and `bundle` to the command line."""
+    """Add training's commands to the command line."""
+    from training.baselines.text.command import prompt
     from training.bundle_command import bundle
     from training.evaluation.command import evaluate
+    from training.evaluation.compare_command import compare
+    from training.evaluation.tables_command import tables
+    from training.evaluation.timing_command import timing
     from training.ingest.command import ingest
+    from training.lora.command import lora
+    from training.report.command import report
     from training.simulate.command import simulate
     from training.train_command import train
 
@@ -17,4 +23,10 @@ def register(app: typer.Typer) -> None:
     app.command()(ingest)
     app.command()(train)
     app.command()(evaluate)
+    app.command()(compare)
+    app.command()(tables)
+    app.command()(timing)
+    app.command()(prompt)
+    app.command()(lora)
+    app.command()(report)
     app.add_typer(bundle, name="bundle")

@@ -2,11 +2,13 @@
 
 ```
 train|select|calibrate|test.parquet   one row per sample: a user's history and the next session
+returns.parquet                       one row per user: visits before a reference time, and whether another followed
 pages.parquet                         the vocabulary in its order: page, kind, views, users
 pages.json                            the page rules
 dataset.json                          where it came from, what was counted and left out, sha256 of every other file
 ```
-The four sample files hold people's browsing and are as personal as the log. `pages.parquet` and `pages.json` travel
+The four sample files hold people's browsing and are as personal as the log; `returns.parquet`, which a short log has
+not, holds when they came, without saying who. `pages.parquet` and `pages.json` travel
 on into bundles, so they hold only what may leave: pages that enough distinct users have seen, and rules.
 """
 
@@ -32,6 +34,9 @@ from browsing.vocabulary import Vocabulary
 Split = Literal["train", "select", "calibrate", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 INFO = "dataset.json"
+RETURNS = "returns.parquet"
+HORIZON_DAYS = 7
+"""A user has returned if any session of theirs starts within so many days after the reference time."""
 CONTEXT = ("device", "referrer", "country")
 """Optional columns of the sample files: list<str>, one entry per session of the history."""
 
@@ -89,6 +94,16 @@ class Counts(_Document):
     unknown_share: float = Field(ge=0, le=1, description="share of those users' views that the vocabulary lacks")
 
 
+class ReturnsInfo(_Document):
+    """What `returns.parquet` holds."""
+
+    horizon_days: Literal[7] = 7
+    lookback_days: float = Field(gt=0, description="visits are kept so far back from the reference time")
+    as_of: dict[Split, str] = Field(description="reference time of each split that has one, ISO 8601")
+    users: int = Field(ge=0, description="users with a visit in the lookback, whether they came back or not")
+    returned: int = Field(ge=0, description="those of them that came back within the horizon")
+
+
 class DatasetInfo(_Document):
     """`dataset.json`."""
 
@@ -101,6 +116,7 @@ class DatasetInfo(_Document):
     window_start: str = Field(description="first page view's time, ISO 8601")
     window_end: str = Field(description="last page view's time, ISO 8601")
     rule_version: str = Field(description="identity of pages.json")
+    returns: ReturnsInfo | None = Field(default=None, description="none where the log is too short for it")
     hashes: dict[str, str] = Field(default={}, description="sha256 of every other file, by name")
 
 
@@ -121,6 +137,8 @@ class Dataset:
         for name in (*(f"{split}.parquet" for split in SPLITS), "pages.parquet", "pages.json"):
             if not (root / name).is_file():
                 raise DatasetError(f"{root / name}: missing; the dataset is not complete")
+        if RETURNS in info.hashes and not (root / RETURNS).is_file():
+            raise DatasetError(f"{root / RETURNS}: missing; the dataset is not complete")
         for name in ("pages.json", "pages.parquet"):
             _check(root / name, info.hashes.get(name))
         rules = _parse(root / "pages.json", PageRules)
@@ -166,6 +184,33 @@ class Dataset:
             )
         ]
 
+    def returns(self, splits: Sequence[Split]) -> pl.DataFrame | None:
+        """The rows of `returns.parquet` of some splits, in the columns of `RETURNS_SCHEMA`; None where there is no such
+        file. Raises `DatasetError` for a damaged one."""
+        if RETURNS not in self.info.hashes:
+            return None
+        path = self.root / RETURNS
+        _check(path, self.info.hashes[RETURNS])
+        return (
+            pl.scan_parquet(path, glob=False)
+            .select(RETURNS_SCHEMA.names)
+            .filter(pl.col("split").is_in(list(splits)))
+            .collect()
+        )
+
+
+RETURNS_SCHEMA = pa.schema(
+    [
+        ("split", pa.large_string()),
+        ("as_of", _TIME),
+        ("started_at", pa.large_list(_TIME)),
+        ("pages", pa.large_list(pa.int32())),
+        ("outcomes", pa.large_list(pa.large_list(pa.large_string()))),
+        ("returned", pa.bool_()),
+    ]
+)
+"""Columns of `returns.parquet`: `started_at`, `pages` and `outcomes` have one entry per visit before `as_of`."""
+
 
 def sample_schema(context: Sequence[str] = ()) -> pa.Schema:
     """Columns of a sample file; `context` names the optional ones."""
@@ -184,16 +229,19 @@ def sample_schema(context: Sequence[str] = ()) -> pa.Schema:
 class DatasetWriter:
     """Writes a dataset's files into an existing empty directory, samples in as many pieces as come.
 
-    Use as a context manager; nothing is a dataset before `finish` has written `dataset.json`, the last file.
+    Use as a context manager; nothing is a dataset before `finish` has written `dataset.json`, the last file. With
+    `returns` there is a `returns.parquet`, which `add_returns` fills.
     """
 
-    def __init__(self, root: Path, context: Sequence[str] = ()) -> None:
+    def __init__(self, root: Path, context: Sequence[str] = (), *, returns: bool = False) -> None:
         self._root = root
         self._schema = sample_schema(context)
         self._writers = {
             split: pq.ParquetWriter(root / f"{split}.parquet", self._schema, compression="zstd") for split in SPLITS
         }
         self.written: dict[Split, int] = dict.fromkeys(SPLITS, 0)
+        self._returns = pq.ParquetWriter(root / RETURNS, RETURNS_SCHEMA, compression="zstd") if returns else None
+        self.visitors = self.returned = 0
 
     def add(self, split: Split, samples: pl.DataFrame | Sequence[Sample]) -> None:
         """Append samples: a frame with the schema's columns (times as UTC timestamps), or `Sample`s."""
@@ -207,6 +255,15 @@ class DatasetWriter:
         self._writers[split].write_table(table)
         self.written[split] += table.num_rows
 
+    def add_returns(self, users: pl.DataFrame) -> None:
+        """Append rows in the columns of `RETURNS_SCHEMA`. Raises `ValueError` for a writer made without `returns`."""
+        if self._returns is None:
+            raise ValueError(f"this dataset has no {RETURNS}")
+        if users.height:
+            self._returns.write_table(users.select(RETURNS_SCHEMA.names).to_arrow().cast(RETURNS_SCHEMA))
+            self.visitors += users.height
+            self.returned += int(users["returned"].sum())
+
     def finish(self, pages: pl.DataFrame, rules: PageRules, info: DatasetInfo) -> DatasetInfo:
         """Write the other files and return `info` with every file's hash. `pages`: page, kind, views, users."""
         self.close()
@@ -214,7 +271,8 @@ class DatasetWriter:
             self._root / "pages.parquet"
         )
         rules.save(self._root / "pages.json")
-        names = (*(f"{split}.parquet" for split in SPLITS), "pages.parquet", "pages.json")
+        names = [*(f"{split}.parquet" for split in SPLITS), "pages.parquet", "pages.json"]
+        names += [RETURNS] if self._returns is not None else []
         done = info.model_copy(update={"hashes": {name: file_sha256(self._root / name) for name in names}})
         (self._root / INFO).write_text(done.model_dump_json(indent=2) + "\n")
         return done
@@ -222,6 +280,8 @@ class DatasetWriter:
     def close(self) -> None:
         for writer in self._writers.values():
             writer.close()
+        if self._returns is not None:
+            self._returns.close()
 
     def __enter__(self) -> Self:
         return self

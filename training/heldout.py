@@ -29,6 +29,8 @@ from training.evaluation.metrics import page_scores
 DECODES: tuple[Literal["consensus", "greedy"], ...] = ("consensus", "greedy")
 SELECTION_USERS = 300
 """Enough to tell two decodes apart by a few hundredths of IoU."""
+CALIBRATION_CASES = 10_000
+"""Enough to know a share to a hundredth. Where users have many samples each, their newest are taken."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,38 +64,53 @@ def decide(
     """Forecast the held-out users with the embedded engine. `predictors`: one directory per cluster."""
     ids = {name: tuple(vocabulary.id(p) for p in pages) for name, pages in outcomes.items()}
     forecaster = Forecaster(vocabulary, ids, reference, limits.max_steps)
-    few, calibrate = _few(newest_of_each(select), seed), newest_of_each(calibrate)
+    few, calibrate = _few(newest_of_each(select), seed), newest_cases(calibrate)
+    # As many paths as the service draws by default: a calibration holds for its own number of them alone.
+    calibrating = Options(seed=seed_of(seed, "calibrate") % 2**31)
 
     async def ask() -> tuple[dict[str, list[Forecast]], list[Forecast]]:
         engine = LocalEngine(predictors)
         await engine.start()
         try:
-            with progress("forecasting held-out users", 2 * len(few.samples) + len(calibrate.samples), "users") as bar:
+            with progress(
+                "forecasting held-out users", 2 * len(few.samples) + len(calibrate.samples), "samples"
+            ) as bar:
                 chosen: dict[str, list[Forecast]] = {}
                 for decode in DECODES:
                     options = Options(decode=decode, seed=seed_of(seed, "decode") % 2**31)
                     questions = _questions(few, vocabulary, limits)
                     chosen[decode] = await forecasts(engine, forecaster, questions, options, advance=bar)
-                options = Options(seed=seed_of(seed, "calibrate") % 2**31)
                 questions = _questions(calibrate, vocabulary, limits)
-                return chosen, await forecasts(engine, forecaster, questions, options, advance=bar)
+                return chosen, await forecasts(engine, forecaster, questions, calibrating, advance=bar)
         finally:
             await engine.stop()
 
     by_decode, held = asyncio.run(ask())
     iou = {d: _mean_iou(few.samples, by_decode[d], vocabulary) for d in DECODES} if few.samples else {}
     best = max(DECODES, key=lambda d: iou.get(d, 0.0))
-    return Decisions(decode=best, iou=iou, calibration=_calibrate(calibrate.samples, held, outcomes))
+    calibration = _calibrate(calibrate.samples, held, outcomes, calibrating.samples)
+    return Decisions(decode=best, iou=iou, calibration=calibration)
 
 
 def newest_of_each(held: Held) -> Held:
-    """One sample per user, the newest: it is users that are compared and calibrated over."""
-    newest: dict[str, int] = {}
+    """One sample per user, the newest: it is users that are compared."""
+    return newest_cases(held, 0)
+
+
+def newest_cases(held: Held, most: int = CALIBRATION_CASES) -> Held:
+    """Every user's newest sample, then every user's second newest, and so on, as long as no more than `most` are taken;
+    in their own order."""
+    by_user: dict[str, list[int]] = {}
     for i, sample in enumerate(held.samples):
-        best = newest.get(sample.user_id)
-        if best is None or sample.next_started_at > held.samples[best].next_started_at:
-            newest[sample.user_id] = i
-    rows = sorted(newest.values())
+        by_user.setdefault(sample.user_id, []).append(i)
+    ranked = [sorted(own, key=lambda i: held.samples[i].next_started_at, reverse=True) for own in by_user.values()]
+    rows: list[int] = []
+    for rank in range(max(map(len, ranked), default=0)):
+        others = [own[rank] for own in ranked if len(own) > rank]
+        if rank and len(rows) + len(others) > most:
+            break
+        rows += others
+    rows.sort()
     return Held([held.samples[i] for i in rows], held.own[rows])
 
 
@@ -121,11 +138,12 @@ def _mean_iou(samples: Sequence[Sample], answers: Sequence[Forecast], vocabulary
 
 
 def _calibrate(
-    samples: Sequence[Sample], answers: Sequence[Forecast], outcomes: dict[str, tuple[str, ...]]
+    samples: Sequence[Sample], answers: Sequence[Forecast], outcomes: dict[str, tuple[str, ...]], paths: int
 ) -> Calibration:
+    users = [sample.user_id for sample in samples]
     fitted = {}
     for name, pages in outcomes.items():
         raw = np.array([answer.outcomes[name].probability for answer in answers], np.float64)
         happened = np.array([not frozenset(pages).isdisjoint(sample.next_session) for sample in samples], np.bool_)
-        fitted[name] = fit_calibration(raw, happened)
-    return Calibration(outcomes=fitted)
+        fitted[name] = fit_calibration(raw, happened, users)
+    return Calibration(samples=paths, outcomes=fitted)

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from browsing.vocabulary import BOS, EOS, PAD, Vocabulary
 from training.presets import Preset
 
+_IDS = {"pad_token_id": PAD, "bos_token_id": BOS, "eos_token_id": EOS}
+
 Weights = dict[str, Tensor]
 """A model's parameters by name, detached; tied parameters appear once."""
 
@@ -26,23 +28,27 @@ def build(preset: Preset, vocabulary: Vocabulary, context: int, seed: int, check
     `checkpoint`: a directory, or a name on the hub. Its family must be the preset's; everything but the token
     embeddings is kept. Raises `ValueError` naming the checkpoint where it cannot be used.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
-
     torch.manual_seed(seed)
-    ids = {"pad_token_id": PAD, "bos_token_id": BOS, "eos_token_id": EOS}
     if checkpoint is None:
-        config = AutoConfig.for_model(
-            preset.family, vocab_size=len(vocabulary), max_position_embeddings=context, **ids, **preset.sizes
-        )
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        model: Any = architecture(preset, len(vocabulary), context)
     else:
         model = _from_checkpoint(checkpoint, preset, vocabulary, context)
-        for name, value in ids.items():
+        for name, value in _IDS.items():
             setattr(model.config, name, value)
     generation = type(model.generation_config).from_model_config(model.config)
     generation.do_sample = False
     model.generation_config = generation
     return cast(nn.Module, model)
+
+
+def architecture(preset: Preset, vocabulary_size: int, context: int) -> nn.Module:
+    """The preset's model with weights drawn afresh from the current random state."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model(
+        preset.family, vocab_size=vocabulary_size, max_position_embeddings=context, **_IDS, **preset.sizes
+    )
+    return cast(nn.Module, AutoModelForCausalLM.from_config(config, dtype=torch.float32))
 
 
 def _from_checkpoint(checkpoint: str, preset: Preset, vocabulary: Vocabulary, context: int) -> Any:
@@ -73,6 +79,11 @@ def _from_checkpoint(checkpoint: str, preset: Preset, vocabulary: Vocabulary, co
 def parameters(model: nn.Module) -> int:
     """Number of parameters, tied ones counted once."""
     return sum(p.numel() for p in model.parameters())
+
+
+def live_weights(model: nn.Module) -> Weights:
+    """The parameters themselves: not copied, where they are."""
+    return {name: p.detach() for name, p in model.named_parameters()}
 
 
 def weights_of(model: nn.Module) -> Weights:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 class Preset:
     """An architecture, and the training settings that suit its size.
 
-    `hub`: the checkpoint that the paper starts from. `learning_rate`, `epochs`, `batch_size`, `weight_decay`: of
-    pretraining (Table 16). `tune_*` and `selector_*`: of actor-critic fine-tuning (Table 15).
+    `hub`: the checkpoint that the paper starts from. `learning_rate`, `epochs`, `batch_size`, `accumulate`, `warmup`:
+    of pretraining (Table 16), one step on `accumulate` times `batch_size` samples. `tune_*` and `selector_*`: of
+    actor-critic fine-tuning (Table 15). `weight_decay`: of the predictors in both.
     """
 
     family: str
@@ -31,6 +32,7 @@ class Preset:
     weight_decay: float = 0.01
     selector_weight_decay: float = 1e-4
     warmup: float = 0.05
+    accumulate: int = 1
 
 
 def _llama(hidden: int, layers: int, inner: int) -> dict[str, object]:
@@ -51,7 +53,8 @@ def _paper(family: str, hub: str, sizes: Mapping[str, object]) -> Preset:
         hub=hub,
         learning_rate=1e-5,
         epochs=100,
-        batch_size=128,  # 32 times 4 accumulated
+        batch_size=32,
+        accumulate=4,
         tune_learning_rate=1e-5,
         tune_epochs=10,
         tune_batch_size=16,

@@ -1,7 +1,8 @@
 """Pretraining: ONE predictor on everybody (HeTLM, section 4.6, step 3), copied K times later.
 
 Every token of history and next session is scored: a predictor that has only seen next sessions knows nothing of
-histories. It stops early by the loss on the selection users' next sessions.
+histories. It stops early by the loss on the selection users' next sessions. Several processes (`accelerate launch`)
+share every step's samples; how many there are changes how long it takes, and the result by rounding alone.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -17,8 +19,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from browsing.console import progress
+from browsing.vocabulary import BOS
 from training.batches import Example, collate, epoch_rows, seed_of
-from training.predictors import Weights, load_weights, weights_of
+from training.hardware import Hardware, adamw
+from training.predictors import Weights, live_weights, load_weights, weights_of
 from training.run import Run, State, adam_tensors, restore_adam
 from training.scoring import target_nats, token_nats
 from training.screen import EpochTable
@@ -44,72 +48,92 @@ def per_page(nats: NDArray[np.float64], tokens: NDArray[np.int64]) -> float:
 
 
 def pretrain(
-    model: nn.Module, train: Sequence[Example], select: Sequence[Example], run: Run, after_epoch: AfterEpoch
+    model: nn.Module,
+    train: Sequence[Example],
+    select: Sequence[Example],
+    run: Run,
+    after_epoch: AfterEpoch,
+    hardware: Hardware | None = None,
 ) -> Pretrained:
     """Train until the validation loss has not fallen for `patience` epochs. Goes on from the run's last epoch.
 
-    Without selection users every epoch counts as better than the last. `model` is left with the best weights.
+    One step takes `accumulate` times `batch_size` samples, and its loss is the mean over all their tokens, however
+    many parts and processes they are spread over. Without selection users every epoch counts as better than the last.
+    `model` is left with the best weights. With several processes each calls this with the same data, and the main one,
+    whose weights it begins with, alone writes.
     """
     settings = run.settings
     device = next(model.parameters()).device
+    hardware = hardware or Hardware(device, settings.precision)
     lengths = np.array([len(e.ids) for e in train], np.int64)
-    steps = math.ceil(len(train) / settings.batch_size)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.95)
-    )
+    scored = np.array([sum(token != BOS for token in e.ids) for e in train], np.int64)
+    together = settings.batch_size * settings.accumulate
+    steps = math.ceil(len(train) / together)
+    steps = min(steps, settings.limit_batches or steps)
+    optimizer = adamw(model, settings.learning_rate, settings.weight_decay, betas=(0.9, 0.95))
+    hardware.agree(model)  # the main process alone has warmed it up, and holds the lock on the state
     best, done, stopped = Pretrained(weights_of(model), 0, math.inf), 0, False
     if state := run.load(STAGE):
         load_weights(model, _part(state.tensors, "model/"))
         restore_adam(optimizer, model, "adam/", state.tensors)
         best = Pretrained(_part(state.tensors, "best/"), state.document["best_epoch"], state.document["best_loss"])
         done, stopped = state.epoch, state.document["stopped"]
+        hardware.restore(state.document["hardware"])
     table = EpochTable((("epoch", 5), ("train", 8), ("validation", 10), ("seconds", 8), ("", 5)))
     for epoch in range(done + 1, settings.epochs + 1):
         if stopped:
             break
         began = time.perf_counter()
-        torch.manual_seed(seed_of(settings.seed, STAGE, epoch))
+        torch.manual_seed(seed_of(settings.seed, STAGE, epoch) + hardware.rank)
         model.train()
         summed, counted = 0.0, 0
-        with progress(f"pretraining, epoch {epoch}", len(train), "samples") as advance:
-            for step, rows in enumerate(
-                epoch_rows(lengths, settings.batch_size, seed_of(settings.seed, STAGE, "rows", epoch))
-            ):
-                batch = collate(train, rows, device)
-                nats = token_nats(model, batch.ids, batch.scored)
-                tokens = int(batch.scored.sum())
+        order = epoch_rows(lengths, together, seed_of(settings.seed, STAGE, "rows", epoch))
+        with progress(f"pretraining, epoch {epoch}", min(len(train), steps * together), "samples") as advance:
+            for step, rows in enumerate(islice(order, steps)):
+                tokens = int(scored[rows].sum())
+                mine = rows[hardware.rank :: hardware.processes]
+                for start in range(0, len(mine), settings.batch_size):
+                    batch = collate(train, mine[start : start + settings.batch_size], device)
+                    with hardware.autocast():
+                        nats = token_nats(model, batch.ids, batch.scored).sum()
+                    hardware.backward(nats / tokens)
+                    summed += float(nats.detach())
                 done_share = ((epoch - 1) * steps + step) / (settings.epochs * steps)
                 rate = settings.learning_rate * schedule(done_share, settings.warmup)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
-                optimizer.zero_grad()
-                torch.autograd.backward(nats.sum() / tokens)
-                torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
-                optimizer.step()
-                summed, counted = summed + float(nats.detach().sum()), counted + tokens
+                hardware.step(optimizer, model, CLIP, together=True)
+                counted += tokens
                 advance(len(rows))
-        loss = per_page(*target_nats(model, [e.pair for e in select]))
+        summed, loss = _epoch_losses(model, select, summed, hardware)
         better = not select or loss < best.loss  # a loss that is no number is never better
         if better:
             best = Pretrained(weights_of(model), epoch, loss if not math.isnan(loss) else math.inf)
         stopped = epoch - best.epoch >= settings.patience
         seconds = time.perf_counter() - began
-        run.log(
-            {
-                "stage": STAGE,
-                "epoch": epoch,
-                "train_loss": summed / counted,
-                "validation_loss": None if math.isnan(loss) else loss,
-                "learning_rate": rate,
-                "tokens": counted,
-                "seconds": round(seconds, 3),
-            }
-        )
-        run.save(STAGE, _state(epoch, model, optimizer, best, stopped))
-        table.row(str(epoch), f"{summed / counted:.4f}", f"{loss:.4f}", f"{seconds:.1f}", "best" if better else "")
-        after_epoch(STAGE, epoch)
+        if hardware.main:
+            run.log(
+                {
+                    "stage": STAGE,
+                    "epoch": epoch,
+                    "train_loss": summed / counted,
+                    "validation_loss": None if math.isnan(loss) else loss,
+                    "learning_rate": rate,
+                    "tokens": counted,
+                    "seconds": round(seconds, 3),
+                }
+            )
+            run.save(STAGE, _state(epoch, model, optimizer, best, stopped, hardware))
+            table.row(str(epoch), f"{summed / counted:.4f}", f"{loss:.4f}", f"{seconds:.1f}", "best" if better else "")
+            after_epoch(STAGE, epoch)
     load_weights(model, best.weights)
     return best
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float, done: float, warmup: float = 0.0) -> None:
+    """The learning rate `rate` when the share `done` of all steps is done: see `schedule`."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * schedule(done, warmup)
 
 
 def schedule(done: float, warmup: float) -> float:
@@ -120,12 +144,29 @@ def schedule(done: float, warmup: float) -> float:
     return 0.1 + 0.45 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
 
 
-def _state(epoch: int, model: nn.Module, optimizer: torch.optim.Optimizer, best: Pretrained, stopped: bool) -> State:
-    tensors = {f"model/{n}": w for n, w in weights_of(model).items()} | {
+def _epoch_losses(
+    model: nn.Module, select: Sequence[Example], summed: float, hardware: Hardware
+) -> tuple[float, float]:
+    """The training nats of all processes, and the loss on the selection users, whom they share out: equal on all, since
+    they must agree on when to stop."""
+    with hardware.autocast():
+        nats, tokens = target_nats(model, [e.pair for e in select[hardware.rank :: hardware.processes]])
+    if hardware.processes == 1:
+        return summed, per_page(nats, tokens)
+    sums = torch.tensor([summed, nats.sum(), tokens.sum()], dtype=torch.float64, device=hardware.device)
+    train, validation, pages = hardware.total(sums).tolist()
+    return train, validation / pages if pages else math.nan
+
+
+def _state(
+    epoch: int, model: nn.Module, optimizer: torch.optim.Optimizer, best: Pretrained, stopped: bool, hardware: Hardware
+) -> State:
+    tensors = {f"model/{n}": w for n, w in live_weights(model).items()} | {
         f"best/{n}": w for n, w in best.weights.items()
     }
     tensors |= adam_tensors(optimizer, model, "adam/")
-    return State(epoch, tensors, {"best_epoch": best.epoch, "best_loss": best.loss, "stopped": stopped})
+    document = {"best_epoch": best.epoch, "best_loss": best.loss, "stopped": stopped, "hardware": hardware.document()}
+    return State(epoch, tensors, document)
 
 
 def _part(tensors: Weights, prefix: str) -> Weights:

@@ -1,4 +1,4 @@
-"""What the clusters are like, read off their training users: names, typical pages, the prior, the reference."""
+"""What the clusters are like, read off their training users: profiles, typical pages, the prior, the reference."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from browsing.bundle import ClusterInfo, Prior, PriorPage, Reference
-from browsing.encoder import read
+from browsing.profiles import ClusterProfile, Journey, OutcomeRate, PageProfile, Profiles, SessionLength, Visits
 from browsing.vocabulary import Vocabulary
+from training.behaviour import Visitor, repeated, visitors
 from training.dataset import Sample
+from training.naming import names_of, strong_behaviours, table_of
 
-NAME_LENGTH = 40
 TYPICAL = 6
+PROFILE_PAGES = 8
+BEHAVIOURS = 4
 REFERENCE_PAGES = 200
 PRIOR_PAGES = 100
 CANDIDATES = 64
@@ -27,22 +30,70 @@ JUDGES = 5_000
 Session = tuple[str, ...]
 
 
-def clusters_of(
-    samples: Sequence[Sample], own: NDArray[np.int64], clusters: int, vocabulary: Vocabulary, outcomes: Sequence[str]
-) -> tuple[ClusterInfo, ...]:
-    """Share, name and typical pages of each cluster. `own` [N]: the samples' clusters; `outcomes`: pages that name
-    nothing, since every kind of visitor may reach them."""
-    views = _views(samples, own, clusters, vocabulary)
-    everybody: Counter[str] = sum(views, Counter())
-    names: list[str] = []
+def profiles_of(
+    samples: Sequence[Sample],
+    own: NDArray[np.int64],
+    vocabulary: Vocabulary,
+    outcomes: Mapping[str, Sequence[str]],
+    journeys: Sequence[tuple[Journey, ...]],
+    min_users: int = 5,
+) -> Profiles:
+    """What each cluster is like. `own` [N]: the samples' clusters; `journeys`: the generated ones, per cluster.
+
+    A page is shown of a cluster only if at least `min_users` of the cluster's users saw it.
+    """
+    clusters = len(journeys)
+    groups = visitors(samples, own, clusters)
+    [everybody] = visitors(samples, np.zeros(len(samples), np.int64), 1)
+    base, base_sessions = _holding(everybody, vocabulary), sum(len(v.sessions) for v in everybody)
+    tables = [table_of(group, outcomes) for group in groups]
+    names = names_of(groups, tables, vocabulary.pages, outcomes)
+    told = strong_behaviours(tables)
     infos = []
-    for k in range(clusters):
-        typical = [p for p in _distinctive(views[k], everybody) if p not in outcomes][:TYPICAL]
-        name = "all visitors" if clusters == 1 else _name(typical, k)
-        names.append(_unique(name, names))
-        share = float((own == k).mean()) if len(own) else 0.0
-        infos.append(ClusterInfo(id=k, name=names[-1], share=share, typical_pages=tuple(typical)))
-    return tuple(infos)
+    for k, group in enumerate(groups):
+        pages = _pages(group, base, base_sessions, vocabulary, min_users)
+        infos.append(
+            ClusterProfile(
+                id=k,
+                built_name=names[k],
+                share=float((own == k).mean()) if len(own) else 0.0,
+                visits=_visits(group),
+                typical=tuple(sorted(pages, key=lambda p: (-p.share, p.page))[:PROFILE_PAGES]),
+                distinctive=tuple(
+                    p for p in sorted(pages, key=lambda p: (-p.lift, -p.share, p.page))[:PROFILE_PAGES] if p.lift > 1
+                ),
+                behaviours=tuple(told[k][:BEHAVIOURS]),
+                outcomes={
+                    name: OutcomeRate(rate=_rate(group, reached), everybody=_rate(everybody, reached))
+                    for name, reached in outcomes.items()
+                },
+                journeys=journeys[k],
+            )
+        )
+    return Profiles(min_users=min_users, everybody=_visits(everybody), clusters=tuple(infos))
+
+
+def clusters_of(
+    profiles: Profiles,
+    samples: Sequence[Sample],
+    own: NDArray[np.int64],
+    vocabulary: Vocabulary,
+    outcomes: Mapping[str, Sequence[str]],
+) -> tuple[ClusterInfo, ...]:
+    """Share, name and typical pages of each cluster, for the manifest. `own` [N]: the samples' clusters; the outcomes'
+    pages are nobody's typical ones, since every kind of visitor may reach them."""
+    views = _views(samples, own, len(profiles.clusters), vocabulary)
+    everybody: Counter[str] = sum(views, Counter())
+    common = frozenset(page for pages in outcomes.values() for page in pages)
+    return tuple(
+        ClusterInfo(
+            id=profile.id,
+            name=profile.built_name,
+            share=profile.share,
+            typical_pages=tuple([p for p in _distinctive(views[profile.id], everybody) if p not in common][:TYPICAL]),
+        )
+        for profile in profiles.clusters
+    )
 
 
 def reference_of(
@@ -132,21 +183,44 @@ def _distinctive(views: Counter[str], everybody: Counter[str]) -> list[str]:
     return sorted(telling, key=lambda page: (-score(page), -views[page], page))
 
 
-def _name(typical: Sequence[str], k: int) -> str:
-    """For example "bags, tote mini": the words of the most distinctive pages, each word once, as far as they fit."""
-    parts: list[str] = []
-    used: set[str] = set()
-    for page in typical:
-        words = [word for word in read([page]).split() if word not in used]
-        if words and len(parts) < 2 and len(", ".join([*parts, " ".join(words)])) <= NAME_LENGTH - 4:
-            parts.append(" ".join(words))
-            used.update(words)
-    return ", ".join(parts) or f"cluster {k}"
+def _visits(group: Sequence[Visitor]) -> Visits:
+    lengths = np.array([len(session) for visitor in group for session in visitor.sessions], np.float64)
+    quartiles = np.quantile(lengths, (0.25, 0.5, 0.75)).tolist() if len(lengths) else [0.0] * 3
+    later = [(repeated(v), sum(map(len, v.sessions[1:]))) for v in group]
+    views = sum(count for _, count in later)
+    return Visits(
+        users=len(group),
+        sessions=len(lengths),
+        length=SessionLength(
+            mean=float(lengths.mean()) if len(lengths) else 0.0,
+            lower_quartile=quartiles[0],
+            median=quartiles[1],
+            upper_quartile=quartiles[2],
+        ),
+        sessions_per_user=len(lengths) / max(len(group), 1),
+        repeated=min(sum(share * count for share, count in later if count) / views, 1.0) if views else 0.0,
+    )
 
 
-def _unique(name: str, taken: Sequence[str]) -> str:
-    candidate, number = name, 1
-    while candidate in taken:
-        number += 1
-        candidate = f"{name} {number}"
-    return candidate
+def _holding(group: Sequence[Visitor], vocabulary: Vocabulary) -> Counter[str]:
+    """In how many of the group's sessions each page is."""
+    return Counter(page for v in group for session in v.sessions for page in set(session) if page in vocabulary)
+
+
+def _pages(
+    group: Sequence[Visitor], base: Counter[str], base_sessions: int, vocabulary: Vocabulary, min_users: int
+) -> list[PageProfile]:
+    holding = _holding(group, vocabulary)
+    users = Counter(page for v in group for page in {p for session in v.sessions for p in session})
+    total = sum(len(v.sessions) for v in group)
+    return [
+        PageProfile(page=page, share=count / total, lift=(count / total) / (base[page] / base_sessions))
+        for page, count in holding.items()
+        if users[page] >= min_users
+    ]
+
+
+def _rate(group: Sequence[Visitor], pages: Sequence[str]) -> float:
+    """Share of the next sessions that hold one of the pages."""
+    targets = [target for visitor in group for target in visitor.targets]
+    return sum(not set(pages).isdisjoint(target) for target in targets) / max(len(targets), 1)

@@ -5,6 +5,8 @@
   settings.json  log.jsonl  markov/  start/  tune/epoch-0002/
 <runs>/pretrain-<hash of the settings that pretraining depends on, and data>/
   pretrain/epoch-0003/
+<runs>/single-<hash of the settings that the single predictor depends on, and data>/
+  tune/epoch-0002/
 <runs>/data-<hash of data and encoder>/
   embeddings/
 ```
@@ -41,10 +43,27 @@ PRETRAINING = {
     "epochs",
     "patience",
     "batch_size",
+    "accumulate",
+    "limit_batches",
+    "precision",
+    "times",
+    "warm_start",
+    "warm_users",
+    "warm_epochs",
 }
 """Settings that the shared predictor depends on: methods and starts that agree in them share its pretraining."""
 
-FORMAT = 2
+SINGLE = PRETRAINING | {
+    "tune_epochs",
+    "tune_batch_size",
+    "predictor_learning_rate",
+    "predictor_weight_decay",
+    "critic",
+    "losses",
+}
+"""Settings that the single predictor, fine-tuned on everybody, depends on: methods that agree in them share it."""
+
+FORMAT = 3
 """Raised whenever the same settings would no longer give the same result or the same files."""
 
 
@@ -74,27 +93,37 @@ def _digest(document: object) -> str:
 
 
 class Run:
-    """One run's directory. `shared`: what all runs on the same data have in common; `pretraining`: what those have
-    whose shared predictor is the same."""
+    """One run's directory. `shared`: what all runs on the same data have in common; `pretraining` and `single`: what
+    those have whose shared, or whose fine-tuned single predictor is the same."""
 
     def __init__(
-        self, root: Path, settings: Settings, shared: Path | None = None, pretraining: Path | None = None
+        self,
+        root: Path,
+        settings: Settings,
+        shared: Path | None = None,
+        pretraining: Path | None = None,
+        single: Path | None = None,
     ) -> None:
         self.root = root
         self.shared = shared or root
         self.pretraining = pretraining or root
+        self.single = single or root / "single"
         self.settings = settings
         root.mkdir(parents=True, exist_ok=True)
         write_json(root / "settings.json", settings.model_dump(mode="json"))
 
     @classmethod
     def open(cls, runs: Path, settings: Settings, data: Mapping[str, str]) -> Run:
-        pretraining = {"format": FORMAT, "settings": settings.model_dump(mode="json", include=PRETRAINING)}
+        def part(name: str, fields: set[str]) -> Path:
+            own = {"format": FORMAT, "settings": settings.model_dump(mode="json", include=fields), "data": dict(data)}
+            return runs / f"{name}-{_digest(own)}"
+
         return cls(
             runs / run_name(settings, data),
             settings,
             runs / f"data-{_digest(dict(data))}",
-            runs / f"pretrain-{_digest({**pretraining, 'data': dict(data)})}",
+            part("pretrain", PRETRAINING),
+            part("single", SINGLE),
         )
 
     def log(self, record: Mapping[str, object]) -> None:
@@ -162,8 +191,10 @@ def restore_adam(
     for name, parameter in model.named_parameters():
         keys = [k for k in ("step", "exp_avg", "exp_avg_sq") if f"{prefix}{name}/{k}" in tensors]
         if keys:
+            fused = bool(optimizer.defaults.get("fused"))  # it alone counts its steps where the weights are
             optimizer.state[parameter] = {
-                k: tensors[f"{prefix}{name}/{k}"].clone().to("cpu" if k == "step" else parameter.device) for k in keys
+                k: tensors[f"{prefix}{name}/{k}"].clone().to("cpu" if k == "step" and not fused else parameter.device)
+                for k in keys
             }
 
 
@@ -174,6 +205,6 @@ def write_json(path: Path, document: object) -> None:
 
 def _replace(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     partial.write_text(text)
     os.replace(partial, path)

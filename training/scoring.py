@@ -13,6 +13,8 @@ from torch.nn import functional as F
 
 from browsing.vocabulary import PAD
 
+PIECE = 1024
+
 
 def token_nats(model: nn.Module, ids: Tensor, scored: Tensor) -> Tensor:
     """-log p(ids[b, t] | ids[b, :t]) where `scored`, 0 elsewhere (HeTLM, section 4.4).
@@ -22,10 +24,21 @@ def token_nats(model: nn.Module, ids: Tensor, scored: Tensor) -> Tensor:
     """
     decoder = cast(nn.Module, model.base_model)
     head = cast(Callable[[], nn.Module], model.get_output_embeddings)()
-    hidden: Tensor = decoder(input_ids=ids, use_cache=False).last_hidden_state
-    logits = head(hidden[:, :-1][scored[:, 1:]])
+    hidden: Tensor = decoder(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
+    logits = head(hidden[scored[:, 1:]]).float()  # under autocast too a loss is float32
     nats = F.cross_entropy(logits, ids[:, 1:][scored[:, 1:]], reduction="none")
     return nats.new_zeros(ids.shape).masked_scatter(scored, nats)
+
+
+@torch.inference_mode()
+def row_nats(model: nn.Module, ids: Tensor, scored: Tensor) -> Tensor:
+    """`token_nats` summed over each row, float64 [B], without a gradient.
+
+    On a CPU in pieces of about `PIECE` tokens: their activations stay in its caches, which saves up to a third.
+    """
+    rows = max(1, PIECE // ids.shape[1]) if ids.device.type == "cpu" else len(ids)
+    pieces = zip(torch.split(ids, rows), torch.split(scored, rows), strict=True)
+    return torch.cat([token_nats(model, *piece).double().sum(1) for piece in pieces])
 
 
 @torch.no_grad()
@@ -56,8 +69,7 @@ def target_nats(
             prompt, target = samples[row]
             ids[place, : lengths[row]] = torch.tensor([*prompt, *target])
             scored[place, len(prompt) : lengths[row]] = True
-        nats = token_nats(model, ids.to(device), scored.to(device))
-        sums[rows] = nats.double().sum(1).cpu().numpy()
+        sums[rows] = row_nats(model, ids.to(device), scored.to(device)).cpu().numpy()
         advance(len(rows))
     model.train(was_training)
     return sums, tokens

@@ -6,12 +6,15 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from browsing.encoder import DECAY, EncoderKind
 from training.presets import PRESETS, Preset
 
-Method = Literal["hetlm", "kmeans", "single"]
+Method = Literal["hetlm", "mixture", "kmeans", "random", "token", "single"]
 Start = Literal["kmeans", "markov"]
 Losses = Literal["paper", "scaled"]
 Scored = Literal["target", "all"]
+WarmStart = Literal["synthetic", "checkpoint", "none"]
+Precision = Literal["fp32", "bf16", "fp16"]
 
 DEFAULT_ALPHA: dict[Losses, float] = {"paper": 2.0, "scaled": 0.1}
 DEFAULT_BETA: dict[Losses, float] = {"paper": 1.0, "scaled": 0.1}
@@ -27,6 +30,19 @@ class Settings(BaseModel):
     losses: Losses
     preset: str
     checkpoint: str | None = None
+    times: int = Field(default=1, ge=1, description="the predictor is widened to at least so many times its parameters")
+    warm_start: WarmStart = "synthetic"
+    encoder: EncoderKind | None = Field(default=None, description="None: chosen on the selection users")
+    decay: float | None = Field(
+        default=None, gt=0, le=1, description="weight of a session relative to the next newer one; None: chosen too"
+    )
+    interpolate: bool = Field(default=True, description="predictors move back towards the single one where it helps")
+    choose_clusters: bool = Field(
+        default=False, description="K from below: by silhouette (K-means) or validation likelihood (Markov)"
+    )
+    warm_users: int = Field(default=16_000, ge=1, description="synthetic visitors per epoch of the warm start")
+    warm_epochs: int = Field(default=3, ge=0, description="epochs of the synthetic warm start")
+    hold: int = Field(default=0, ge=0, description="epochs in which only the critics learn, on the start's clusters")
     seed: int = Field(ge=0)
     clusters: int = Field(ge=1)
     alpha: float = Field(ge=0)
@@ -38,7 +54,10 @@ class Settings(BaseModel):
     warmup: float = Field(ge=0, lt=1, description="share of the pretraining steps over which the learning rate rises")
     epochs: int = Field(ge=1)
     patience: int = Field(ge=1, description="pretraining epochs without a better validation loss before it stops")
-    batch_size: int = Field(ge=1)
+    batch_size: int = Field(ge=1, description="pretraining samples on a device at a time")
+    accumulate: int = Field(default=1, ge=1, description="so many times batch_size samples make one pretraining step")
+    limit_batches: int | None = Field(default=None, ge=1, description="steps per epoch at most: for a smoke run")
+    precision: Precision = "fp32"
     tune_epochs: int = Field(ge=0)
     tune_batch_size: int = Field(ge=1)
     predictor_learning_rate: float = Field(gt=0)
@@ -54,6 +73,12 @@ class Settings(BaseModel):
     def _fits(self) -> Settings:
         if self.max_steps + 4 > self.context:
             raise ValueError(f"max_steps {self.max_steps} leaves no room for a history in a context of {self.context}")
+        if (self.warm_start == "checkpoint") != (self.checkpoint is not None):
+            raise ValueError("warm_start checkpoint and a checkpoint go together: give both, or neither")
+        if self.times > 1 and self.checkpoint is not None:
+            raise ValueError(f"times {self.times}: a checkpoint has its own size; leave one of the two out")
+        if self.method == "mixture" and self.critic == "target":
+            raise ValueError("critic target: the mixture needs predictors of whole histories (critic all)")
         return self
 
     @property
@@ -66,22 +91,39 @@ def settings_of(
     preset: str,
     *,
     method: Method = "hetlm",
-    start: Start = "kmeans",
-    losses: Losses = "paper",
+    start: Start | None = None,
+    losses: Losses | None = None,
     seed: int = 0,
     clusters: int = 6,
     **given: object,
 ) -> Settings:
-    """Complete settings: what is given (and not None) over the preset's. Raises `ValueError` for an unknown preset."""
+    """Complete settings: what is given (and not None) over the method's, over the preset's.
+
+    Raises `ValueError` for an unknown preset.
+    """
     if preset not in PRESETS:
         raise ValueError(f"unknown preset {preset!r}: it is one of {', '.join(PRESETS)}")
-    defaults = _defaults(PRESETS[preset], losses)
-    if method != "hetlm":
-        # Fixed assignments are copied as sharply as possible: nothing is going to move.
-        defaults |= {"temperature": 1.0, "smoothing": 0.0}
+    losses = losses or ("scaled" if method == "mixture" else "paper")
+    start = start or ("markov" if method in ("mixture", "token") else "kmeans")
+    defaults = _defaults(PRESETS[preset], losses) | _of_method(method, losses)
     chosen = {name: value for name, value in given.items() if value is not None}
+    if "warm_start" not in chosen and chosen.get("checkpoint"):
+        defaults["warm_start"] = "checkpoint"
     fixed = {"preset": preset, "method": method, "start": start, "losses": losses, "seed": seed, "clusters": clusters}
     return Settings.model_validate(defaults | fixed | chosen)
+
+
+def _of_method(method: Method, losses: Losses) -> dict[str, object]:
+    if method == "hetlm":
+        # With scaled losses a selector that moves before the predictors differ sends everybody to whichever is ahead.
+        return {"encoder": "sbert", "decay": DECAY, "hold": int(losses == "scaled"), "interpolate": losses == "scaled"}
+    if method == "mixture":
+        # A predictor tuned on next sessions alone knows nothing of histories: no evidence.
+        return {"critic": "all", "temperature": 1.0, "smoothing": 0.0}
+    # Fixed assignments are copied as sharply as possible: nothing is going to move. Where clusters are not found in
+    # embeddings, the cheap encoder does.
+    encoder = "sbert" if method == "kmeans" else "predictor"
+    return {"temperature": 1.0, "smoothing": 0.0, "encoder": encoder, "decay": DECAY, "interpolate": False}
 
 
 def _defaults(preset: Preset, losses: Losses) -> dict[str, object]:
@@ -96,6 +138,7 @@ def _defaults(preset: Preset, losses: Losses) -> dict[str, object]:
         "epochs": preset.epochs,
         "patience": 2,
         "batch_size": preset.batch_size,
+        "accumulate": preset.accumulate,
         "tune_epochs": preset.tune_epochs,
         "tune_batch_size": preset.tune_batch_size,
         "predictor_learning_rate": preset.tune_learning_rate,

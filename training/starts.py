@@ -12,7 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import logsumexp
 from sklearn.cluster import KMeans
+from sklearn.metrics import silhouette_score
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -23,18 +25,22 @@ from browsing.vocabulary import Vocabulary
 from training.batches import seed_of
 from training.dataset import Sample
 
+Floats32 = NDArray[np.float32]
+
 SELECTOR_EPOCHS = 60
 SELECTOR_PATIENCE = 6
 SELECTOR_BATCH = 128
 SELECTOR_LEARNING_RATE = 1e-3
+SILHOUETTE_USERS = 5_000
+"""Users that a silhouette is measured on: it compares every pair."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Assignment:
     """Probabilities over the clusters, float32 [N, K], of the training and of the selection users."""
 
-    train: NDArray[np.float32]
-    select: NDArray[np.float32]
+    train: Floats32
+    select: Floats32
 
 
 def token_sessions(samples: Sequence[Sample], vocabulary: Vocabulary, target: bool = True) -> list[list[list[int]]]:
@@ -42,6 +48,38 @@ def token_sessions(samples: Sequence[Sample], vocabulary: Vocabulary, target: bo
     return [
         [vocabulary.session(pages) for pages in (*s.history, *((s.next_session,) if target else ()))] for s in samples
     ]
+
+
+def silhouette_clusters(z: Vectors, most: int, seed: int) -> int:
+    """The number of clusters, 2 to `most`, at which K-means on `z` [N, d] has the highest silhouette (section 6.2)."""
+    scores = {}
+    for clusters in range(2, min(most, len(z) - 1) + 1):
+        labels = KMeans(clusters, n_init=4, random_state=seed % 2**32).fit_predict(z)
+        scores[clusters] = silhouette_score(z, labels, sample_size=min(len(z), SILHOUETTE_USERS), random_state=0)
+    return max(scores, key=lambda k: scores[k], default=1)
+
+
+def likeliest_clusters(
+    train: Sequence[Sample], select: Sequence[Sample], vocabulary: Vocabulary, most: int, seed: int
+) -> int:
+    """The number of Markov components from 1 to `most` under which the selection users' sequences are likeliest."""
+    users, held = token_sessions(train, vocabulary), token_sessions(select, vocabulary)
+    likelihoods = {}
+    for components in range(1, min(most, len(users)) + 1):
+        mixture = MarkovMixture.fit(users, len(vocabulary), components, seed=seed % 2**32)
+        joint = mixture.log_likelihoods(held) + np.log(mixture.weights)
+        likelihoods[components] = float(logsumexp(joint, axis=1).sum())
+    return max(likelihoods, key=lambda k: likelihoods[k])
+
+
+def random_start(sizes: Sequence[int], select: int, seed: int) -> Assignment:
+    """Users drawn into clusters of these `sizes`, whatever they are like; the `select` held-out users by the shares."""
+    clusters = len(sizes)
+    one_hot = np.eye(clusters, dtype=np.float32)
+    generator = np.random.default_rng(seed)
+    train = generator.permutation(np.repeat(np.arange(clusters), sizes))
+    held = generator.choice(clusters, select, p=np.array(sizes) / sum(sizes))
+    return Assignment(one_hot[train], one_hot[held])
 
 
 def kmeans_start(train: Vectors, select: Vectors, clusters: int, seed: int) -> Assignment:

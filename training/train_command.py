@@ -11,17 +11,18 @@ from pydantic import ValidationError
 from rich.markup import escape
 
 from browsing.console import STDERR, emit, fail
+from browsing.encoder import EncoderKind
 from training.presets import PRESETS
-from training.settings import Losses, Method, Scored, Start, settings_of
+from training.settings import Losses, Method, Precision, Scored, Start, WarmStart, settings_of
 
 if TYPE_CHECKING:  # torch takes seconds to import, and `hetlm --help` needs none of it
     import torch
 
     from browsing.encoder import Encoder
     from training.dataset import Dataset
+    from training.hardware import Hardware
     from training.run import Run
 
-ENCODER_NAME = "all-MiniLM-L6-v2"
 INTERRUPTED = 130
 
 _PANELS = {"m": "Method", "p": "Pretraining", "t": "Fine-tuning", "r": "Running"}
@@ -33,30 +34,57 @@ def train(
     method: Annotated[
         Method,
         typer.Option(
-            help="hetlm: selector and predictors learn together. kmeans: the start's clusters, fixed. single: one "
-            "predictor, tuned on everybody for as many epochs.",
+            help="mixture: clusters are what explains users' own sequences best, found by expectation-maximisation; "
+            "the selector is taught them. hetlm: selector and predictors learn together, the paper's actor-critic. "
+            "kmeans: the start's clusters, fixed. random: as many users, drawn. token: one predictor that is told the "
+            "cluster. single: one predictor for everybody, tuned for as many epochs.",
             rich_help_panel=_PANELS["m"],
         ),
     ] = "hetlm",
     start: Annotated[
-        Start,
+        Start | None,
         typer.Option(
             help="First clusters. kmeans: on the embeddings. markov: a mixture of Markov chains, which finds kinds of "
-            "visitors where page names say little.",
+            "visitors where page names say little. By default kmeans, and markov for the mixture.",
             rich_help_panel=_PANELS["m"],
         ),
-    ] = "kmeans",
+    ] = None,
     losses: Annotated[
-        Losses,
+        Losses | None,
         typer.Option(
             help="paper: as printed, with summed log-likelihoods. scaled: per token, and a separation term that does "
-            "not saturate.",
+            "not saturate. By default paper.",
             rich_help_panel=_PANELS["m"],
         ),
-    ] = "paper",
+    ] = None,
     clusters: Annotated[
         int, typer.Option(min=1, help="Clusters to begin with; empty ones are dropped.", rich_help_panel=_PANELS["m"])
     ] = 6,
+    choose_clusters: Annotated[
+        bool,
+        typer.Option(
+            help="Take the best K up to --clusters: by silhouette (kmeans) or validation likelihood (markov).",
+            rich_help_panel=_PANELS["m"],
+        ),
+    ] = False,
+    encoder: Annotated[
+        EncoderKind | None,
+        typer.Option(
+            help="What the selector sees of a session. sbert: its pages' names. predictor: the pretrained predictor's "
+            "hidden states. both. markov: how likely each Markov chain finds it. By default the mixture takes what "
+            "tells its clusters apart best, hetlm and kmeans sbert.",
+            rich_help_panel=_PANELS["m"],
+        ),
+    ] = None,
+    decay: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Weight of a session relative to the next newer one (0.8, or chosen with the encoder).",
+            rich_help_panel=_PANELS["m"],
+        ),
+    ] = None,
     alpha: Annotated[
         float | None,
         typer.Option(
@@ -84,6 +112,29 @@ def train(
         int | None,
         typer.Option(min=1, help="Pages up to which a next session is followed.", rich_help_panel=_PANELS["m"]),
     ] = None,
+    times: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Widen the predictor to at least so many times its parameters: one large model against K small ones.",
+            rich_help_panel=_PANELS["m"],
+        ),
+    ] = 1,
+    warm_start: Annotated[
+        WarmStart | None,
+        typer.Option(
+            help="synthetic: learn to copy and to read habits on synthetic browsing first, as long as validation "
+            "likes it. checkpoint: begin from --checkpoint. none: begin from nothing.",
+            rich_help_panel=_PANELS["p"],
+        ),
+    ] = None,
+    warm_users: Annotated[
+        int | None,
+        typer.Option(min=1, help="Synthetic visitors per epoch (16,000).", rich_help_panel=_PANELS["p"]),
+    ] = None,
+    warm_epochs: Annotated[
+        int | None, typer.Option(min=0, help="Most synthetic epochs (3).", rich_help_panel=_PANELS["p"])
+    ] = None,
     epochs: Annotated[
         int | None,
         typer.Option(min=1, help="Most pretraining epochs; it stops early.", rich_help_panel=_PANELS["p"]),
@@ -92,7 +143,13 @@ def train(
         int | None,
         typer.Option(min=1, help="Epochs without a better validation loss.", rich_help_panel=_PANELS["p"]),
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, rich_help_panel=_PANELS["p"])] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Samples on a device at a time.", rich_help_panel=_PANELS["p"])
+    ] = None,
+    accumulate: Annotated[
+        int | None,
+        typer.Option(min=1, help="So many times --batch-size samples make one step.", rich_help_panel=_PANELS["p"]),
+    ] = None,
     learning_rate: Annotated[float | None, typer.Option(min=0, rich_help_panel=_PANELS["p"])] = None,
     weight_decay: Annotated[float | None, typer.Option(min=0, rich_help_panel=_PANELS["p"])] = None,
     tune_epochs: Annotated[
@@ -118,6 +175,23 @@ def train(
         float | None,
         typer.Option(min=0, max=0.99, help="Label smoothing of the start.", rich_help_panel=_PANELS["t"]),
     ] = None,
+    hold: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="hetlm: epochs in which the selector waits for the predictors to differ (scaled 1, paper 0).",
+            rich_help_panel=_PANELS["t"],
+        ),
+    ] = None,
+    interpolate: Annotated[
+        bool | None,
+        typer.Option(
+            "--interpolate/--no-interpolate",
+            help="Move predictors back towards the single one where held-out users prefer it (mixture, and hetlm with "
+            "scaled losses).",
+            rich_help_panel=_PANELS["t"],
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Equal seeds, equal weights.", rich_help_panel=_PANELS["r"])] = 0,
     runs: Annotated[
         Path | None,
@@ -126,6 +200,17 @@ def train(
             rich_help_panel=_PANELS["r"],
         ),
     ] = None,
+    limit_batches: Annotated[
+        int | None,
+        typer.Option(min=1, help="Stop an epoch after so many steps: a smoke run.", rich_help_panel=_PANELS["r"]),
+    ] = None,
+    precision: Annotated[
+        Precision,
+        typer.Option(
+            help="fp32; bf16 or fp16 (GPU only): forward passes in half precision, weights in fp32.",
+            rich_help_panel=_PANELS["r"],
+        ),
+    ] = "fp32",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda (or cuda:1).", rich_help_panel=_PANELS["r"])] = "auto",
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads; by default all.", rich_help_panel=_PANELS["r"])
@@ -148,14 +233,19 @@ def train(
       hetlm train data/shop --out bundles/markov --start markov --losses scaled --clusters 4
 
       hetlm train data/shop --out bundles/one --method single
+
+      accelerate launch -m browsing train data/shop --out bundles/large --preset opt-350m --precision bf16
+
+    Under accelerate launch all of a machine's GPUs pretrain together; the first one does the rest alone.
     """
     import torch
     from transformers.utils.logging import disable_progress_bar
 
-    from browsing.encoder import SbertEncoder
+    from browsing.encoders.sbert import SbertEncoder
     from training.bundling import check_place
     from training.dataset import Dataset
-    from training.pipeline import run_data
+    from training.hardware import Hardware
+    from training.pipeline import assist, run_data
     from training.run import Run, default_runs
 
     if threads is not None:
@@ -176,6 +266,9 @@ def train(
             epochs=epochs,
             patience=patience,
             batch_size=batch_size,
+            accumulate=accumulate,
+            limit_batches=limit_batches,
+            precision=precision,
             learning_rate=learning_rate,
             weight_decay=weight_decay,
             tune_epochs=tune_epochs,
@@ -187,8 +280,17 @@ def train(
             critic=critic,
             temperature=temperature,
             smoothing=smoothing,
+            choose_clusters=choose_clusters,
+            encoder=encoder,
+            decay=decay,
+            times=times,
+            warm_start=warm_start,
+            warm_users=warm_users,
+            warm_epochs=warm_epochs,
+            hold=hold,
+            interpolate=interpolate,
         )
-        place = device_of(device)
+        hardware = Hardware(device_of(device), precision)
         check_place(out)
         loaded = Dataset.load(dataset)
     except ValidationError as error:
@@ -197,11 +299,15 @@ def train(
     except ValueError as error:
         raise fail(str(error)) from error
     disable_progress_bar()  # transformers' own bars: they would stand between ours
-    encoder = SbertEncoder()
-    run = Run.open(runs or default_runs(), settings, run_data(loaded, encoder))
+    sbert = SbertEncoder()
+    run = Run.open(runs or default_runs(), settings, run_data(loaded, sbert))
+    if not hardware.main:
+        STDERR.quiet = True  # one progress bar is enough
+        assist(loaded, run, hardware)
+        return
     STDERR.print(f"run {run.root}")
     try:
-        document = _train(loaded, encoder, run, place, out)
+        document = _train(loaded, sbert, run, hardware, out)
     except KeyboardInterrupt as error:
         STDERR.print("\n[bold]interrupted:[/] the same command goes on from the last finished epoch")
         raise typer.Exit(INTERRUPTED) from error
@@ -210,16 +316,16 @@ def train(
     emit(document, as_json)
 
 
-def _train(dataset: Dataset, encoder: Encoder, run: Run, device: torch.device, out: Path) -> dict[str, object]:
+def _train(dataset: Dataset, sbert: Encoder, run: Run, hardware: Hardware, out: Path) -> dict[str, object]:
     from training.bundling import write_bundle
     from training.pipeline import train_bundle_parts
     from training.predictors import parameters
 
     began = time.perf_counter()
-    trained = train_bundle_parts(dataset, encoder, run, device)
+    trained = train_bundle_parts(dataset, sbert, run, hardware.device, hardware=hardware)
     size = parameters(trained.model)
     bundling = time.perf_counter()
-    manifest = write_bundle(trained, run, encoder, ENCODER_NAME, out)
+    manifest = write_bundle(trained, run, out)
     seconds = {**trained.seconds, "bundle": round(time.perf_counter() - bundling, 2)}
     for cluster in manifest.clusters:
         STDERR.print(f"cluster {cluster.id}: {escape(cluster.name)}, {cluster.share:.1%} of the training users")

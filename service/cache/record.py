@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from browsing.encoder import MAX_TOKENS, Encoder
+from browsing.encoder import Encoder
 
 SCHEMA = b"hetlm session vector 1"
 MAGIC = b"HLMV"
@@ -43,7 +43,7 @@ class Keys:
             encoder.weights_sha256.encode(),
             encoder.tokenizer_sha256.encode(),
             rule_version.encode(),
-            str(MAX_TOKENS).encode(),
+            str(encoder.max_tokens).encode(),
         )
 
     def key(self, pages: Sequence[str]) -> bytes:

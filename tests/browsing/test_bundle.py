@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from browsing.bundle import Bundle, BundleError, verify, version_of
+from browsing.returns import Feature, ReturnModel, feature_names
 from tests import tiny
 
 
@@ -165,4 +166,27 @@ def test_right_hashes_do_not_help_a_wrong_bundle(root: Path, spoil: Callable[[Pa
     spoil(root)
     reseal(root)
     with pytest.raises(BundleError, match=message):
+        Bundle.load(root)
+
+
+def test_a_bundle_may_know_who_comes_back(root: Path) -> None:
+    assert Bundle.load(root).returns is None, "nor need it"
+    names = feature_names(("cart",))
+    model = ReturnModel(
+        lookback_days=9.5,
+        as_of="2026-01-20T00:00:00+00:00",
+        outcomes=("cart",),
+        features=tuple(Feature(name=name, low=0.0, high=1.0, mean=0.5, scale=0.5, weight=0.1) for name in names),
+        intercept=0.0,
+        users=300,
+        returned=100,
+    )
+    model.save(root / "returns.json")
+    with pytest.raises(BundleError, match=r"returns\.json is not in the manifest"):
+        Bundle.load(root)
+    reseal(root)
+    assert Bundle.load(root).returns == model
+    edit(root / "returns.json", lambda d: d.update(returned=301))
+    reseal(root)
+    with pytest.raises(BundleError, match="301 of 300"):
         Bundle.load(root)

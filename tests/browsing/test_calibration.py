@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from browsing.calibration import Calibration, OutcomeCalibration, fit_calibration
+from browsing.calibration import Calibration, OutcomeCalibration, fit_calibration, wilson
 
 
 def _drawn(true: NDArray[np.float64], seed: int = 0) -> NDArray[np.bool_]:
@@ -135,7 +136,7 @@ def test_the_file_holds_numbers_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "calibration.json"
     calibration.save(path)
     assert Calibration.load(path) == calibration
-    assert set(json.loads(path.read_text())) == {"schema_version", "outcomes"}
+    assert set(json.loads(path.read_text())) == {"schema_version", "samples", "outcomes"}
     for name in ("cart", "purchase"):
         assert Calibration.load(path).apply(name, 0.4) == (calibration.outcomes[name].apply(0.4), True)
 
@@ -158,6 +159,11 @@ def test_an_outcome_that_was_not_fitted_stays_raw() -> None:
         ({"method": "platt"}, "calibrated is False"),
         ({"method": "none", "calibrated": True}, "calibrated is True"),
         ({"method": "none", "n": 3, "positives": 4}, "4 positives"),
+        ({"method": "isotonic", "x": [0.1], "y": [0.5], "low": [0.4], "calibrated": True}, "1 low and 0 high"),
+        (
+            {"method": "isotonic", "x": [0.1], "y": [0.5], "low": [0.4, 0.5], "high": [0.6, 0.7], "calibrated": True},
+            "2 low and 2 high for 1 x",
+        ),
         ({"method": "beta"}, "method"),
         ({"pickle": "x"}, "pickle"),
     ],
@@ -170,7 +176,117 @@ def test_a_file_that_is_not_a_calibration(document: dict[str, object], field: st
 def test_wrong_input() -> None:
     with pytest.raises(ValueError, match="equal length"):
         fit_calibration(_raw(3), np.array([True]))
+    with pytest.raises(ValueError, match="equal length"):
+        fit_calibration(_raw(2), np.array([True, False]), ["u1"])
     with pytest.raises(ValueError, match="outside"):
         fit_calibration(np.array([0.5, 1.5]), np.array([True, False]))
     with pytest.raises(ValueError, match="outside"):
         fit_calibration(np.array([0.5, np.nan]), np.array([True, False]))
+
+
+def test_what_one_user_does_often_is_not_many_users() -> None:
+    """Twelve users with the outcome allow the level alone, and nine nothing, however many cases they bring."""
+    raw, often = _raw(600), np.arange(600) % 60
+    for with_outcome, method in ((9, "none"), (12, "platt")):
+        fitted = fit_calibration(raw, often < with_outcome, [f"u{u}" for u in often])
+        assert (fitted.method, fitted.slope) == (method, 1.0)
+        assert (fitted.n, fitted.positives, fitted.users) == (600, 10 * with_outcome, 60)
+    alone = fit_calibration(raw, often < 12)
+    assert alone.users == 600
+    assert alone.method != "none"
+
+
+def test_cases_repeated_leave_the_map_and_its_bounds_alone() -> None:
+    """Every case five times over tells nothing new: only the clipping, which counts cases, may know of it."""
+    raw = np.repeat(_raw(500), 5)
+    happened = np.repeat(_drawn(_bend(_raw(500), 0.6, -0.8)), 5)
+    once = fit_calibration(raw[::5], happened[::5])
+    five = fit_calibration(raw, happened, [f"u{i // 5}" for i in range(2500)])
+    assert once.method == five.method == "platt"
+    for p in (0.1, 0.5, 0.9):
+        assert five.apply(p) == pytest.approx(once.apply(p), abs=1e-3)
+        assert five.interval(p, (p, p)) == pytest.approx(once.interval(p, (p, p)), abs=1e-3)
+
+
+def test_folds_keep_a_user_together() -> None:
+    """Every user has one raw value and always or never the outcome: a map that knows the users looks perfect unless all
+    that a user did is held out together."""
+    users = np.repeat(np.arange(60), 40)
+    raw = np.repeat(_raw(60), 40)
+    happened = np.repeat(np.random.default_rng(5).random(60) < 0.5, 40)
+    assert fit_calibration(raw, happened).method == "isotonic"
+    assert fit_calibration(raw, happened, [str(u) for u in users]).method == "platt"
+
+
+SHAPES: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
+    "platt": lambda raw: _bend(raw, 0.6, -0.8),
+    "isotonic": lambda raw: np.where(raw < 0.3, 0.05, np.where(raw < 0.6, 0.3, 0.5)),
+}
+
+
+@pytest.mark.parametrize("method", ["platt", "isotonic"])
+def test_the_interval_holds_the_truth_as_often_as_it_says(method: str) -> None:
+    shape, held = SHAPES[method], []
+    for seed in range(25):
+        raw = np.clip(np.random.default_rng(seed).beta(0.8, 2.5, 1500), 1e-4, 1 - 1e-4)
+        fitted = fit_calibration(raw, _drawn(shape(raw), seed))
+        if fitted.method != method:
+            continue
+        asked = np.sort(raw)[30::60]
+        for p, true in zip(asked.tolist(), shape(asked).tolist(), strict=True):
+            low, high = fitted.interval(p, (p, p))
+            held.append(low <= true <= high)
+    assert len(held) > 20 * 24
+    assert 0.9 < np.mean(held) < 0.99
+
+
+def test_a_flat_step_does_not_make_an_interval_a_point() -> None:
+    raw = _raw(4_000)
+    fitted = fit_calibration(raw, _drawn(np.where(raw < 0.5, 0.0, 0.5)))
+    assert fitted.method == "isotonic"
+    low, high = fitted.interval(0.2, (0.1, 0.3))  # nobody below a half ever had it
+    assert low == 0.0
+    assert fitted.apply(0.2) < high < 0.01
+    low, high = fitted.interval(0.75, (0.7, 0.8))
+    assert 0.02 < high - low < 0.15
+
+
+@given(st.integers(0, 50), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
+@settings(max_examples=25, derandomize=True, deadline=None)
+def test_an_interval_holds_its_probability_and_grows_with_the_samplings(
+    seed: int, first: float, second: float, third: float
+) -> None:
+    low, raw, high = sorted((first, second, third))
+    for fitted in (
+        fit_calibration(_raw(150, seed), _drawn(_raw(150, seed) ** 2, seed)),
+        fit_calibration(_raw(150, seed), _drawn(np.where(_raw(150, seed) < 0.3, 0.02, 0.7), seed)),
+    ):
+        narrow, wide = fitted.interval(raw, (raw, raw)), fitted.interval(raw, (low, high))
+        assert 0 <= wide[0] <= narrow[0] <= fitted.apply(raw) <= narrow[1] <= wide[1] <= 1
+        assert fitted.apply(raw) - wide[0] >= fitted.apply(raw) - fitted.apply(low) - 1e-12
+
+
+def test_a_raw_probability_keeps_its_interval() -> None:
+    assert OutcomeCalibration(n=30, positives=3).interval(0.3, (0.2, 0.5)) == (0.2, 0.5)
+    assert Calibration().interval("cart", 0.3, (0.2, 0.5)) == (0.2, 0.5)
+
+
+def test_a_file_from_before_there_were_bounds_is_read() -> None:
+    old = {"method": "platt", "slope": 0.5, "intercept": 0.1, "n": 50, "positives": 25, "calibrated": True}
+    calibration = Calibration.model_validate({"schema_version": 1, "outcomes": {"cart": old}})
+    assert calibration.samples == 0
+    low, high = calibration.interval("cart", 0.3, (0.2, 0.5))
+    apply = calibration.outcomes["cart"].apply
+    assert (low, high) == pytest.approx((apply(0.2), apply(0.5)))
+    step = {"method": "isotonic", "x": [0.1, 0.9], "y": [0.2, 0.6], "n": 50, "positives": 25, "calibrated": True}
+    assert OutcomeCalibration.model_validate(step).interval(0.5, (0.5, 0.5)) == pytest.approx((0.4, 0.4))
+
+
+def test_wilsons_interval() -> None:
+    low, high = wilson(0.1, 100)  # Newcombe (1998), method 3: 10 of 100
+    assert low == pytest.approx(0.0552, abs=1e-4)
+    assert high == pytest.approx(0.1744, abs=1e-4)
+    assert wilson(0.0, 0) == (0.0, 1.0)
+    for share in np.linspace(0, 1, 7):
+        low, high = wilson(float(share), 12)
+        assert 0 <= low <= share <= high <= 1

@@ -3,30 +3,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from browsing.encoder import WEIGHTS_SHA256, SbertEncoder, pool, read
-
-
-def test_pages_read_as_words() -> None:
-    assert read(["/bags/tote-mini", "/", "/cart"]) == "bags tote mini, home, cart"
-    assert read(["[UNK]", "/Obi-Wan_Kenobi"]) == "Obi Wan Kenobi"
+from browsing.encoder import pool, rounded
 
 
 def test_newer_sessions_weigh_more() -> None:
     vectors = np.eye(3, dtype=np.float32)
-    np.testing.assert_allclose(pool(vectors, decay=0.5), np.array([1, 2, 4]) / 7, rtol=1e-6)
-    np.testing.assert_array_equal(pool(vectors[:1]), vectors[0])
+    np.testing.assert_allclose(pool(vectors, 0.5), np.array([1, 2, 4]) / 7, rtol=1e-6)
+    np.testing.assert_allclose(pool(vectors, 1.0), np.full(3, 1 / 3), rtol=1e-6)
+    np.testing.assert_array_equal(pool(vectors[:1], 0.5), vectors[0])
     with pytest.raises(ValueError, match="empty history"):
-        pool(vectors[:0])
+        pool(vectors[:0], 0.5)
 
 
-def test_sbert_from_the_pinned_package() -> None:
-    encoder = SbertEncoder()
-    assert encoder.dimension == 384
-    assert encoder.weights_sha256 == WEIGHTS_SHA256
-    sessions = [["/bags/tote-mini"], ["/handbags/small-tote", "/bags"], ["/garden/lawn-mower"]] * 20
-    vectors = encoder.encode(sessions)
-    assert vectors.shape == (60, 384)
-    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
-    assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2] + 0.2, "bags are nearer to bags than to lawn mowers"
-    np.testing.assert_allclose(encoder.encode(sessions[:1])[0], vectors[0], atol=1e-5)
-    assert encoder.encode([]).shape == (0, 384)
+def test_rounding_is_to_float16_and_done_once() -> None:
+    vectors = np.array([[0.1, 1 / 3]], np.float32)
+    once = rounded(vectors)
+    assert once.dtype == np.float32
+    np.testing.assert_array_equal(once, vectors.astype(np.float16))
+    np.testing.assert_array_equal(rounded(once), once)

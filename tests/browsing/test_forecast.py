@@ -225,13 +225,11 @@ def test_greedy_answers_the_argmax_path() -> None:
 def test_the_last_session_is_a_candidate_without_its_unknown_pages() -> None:
     free = _paths((6, 7, 9, EOS), (6, 7, 8, EOS), (6, 7, 4, EOS), (6, 7, 5, EOS))
     draws = Draws(free, {}, _paths((9, EOS))[0], ())
-    question = replace(QUESTION, history=(("/", "/bags", "/gone"),))
-    assert _forecaster({}).summarise(question, draws, Options()).next_session == ("/", "/bags")
-    assert _forecaster({}).summarise(replace(question, history=()), draws, Options()).next_session == (
-        "/",
-        "/bags",
-        "/shoes",
-    )
+    question = replace(QUESTION, history=(("/bags", "/", "/gone"),))
+    # As likely as the same two pages in the samples' order, and a session that took place.
+    assert _forecaster({}).summarise(question, draws, Options()).next_session == ("/bags", "/")
+    without = replace(question, history=())
+    assert _forecaster({}).summarise(without, draws, Options()).next_session == ("/", "/bags")
 
 
 def test_an_outcome_without_a_token_has_no_entry() -> None:

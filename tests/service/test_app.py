@@ -8,11 +8,14 @@ from typing import Any
 
 import httpx
 import pytest
+import torch
 
 from browsing.bundle import Bundle, BundleError
-from browsing.encoder import SbertEncoder
+from browsing.encoder import EncoderKind, pool, rounded
+from browsing.encoders.of_bundle import encoder_of
+from browsing.encoders.sbert import SbertEncoder
 from browsing.engines.local import LocalEngine
-from service.app import ConfigurationError, build, check_encoder, choose_encoder, choose_engine, choose_store, load
+from service.app import ConfigurationError, build, choose_engine, choose_store, load
 from service.cache.memory import MemoryStore
 from service.cache.redis import RedisStore
 from service.engines.vllm_server import VllmServerEngine
@@ -20,7 +23,6 @@ from service.settings import Settings
 from tests import tiny
 from tests.service.building import SESSIONS, CountingEncoder, running, same
 from tests.service.redis_server import RedisServer
-from tests.tiny import TinyEncoder
 
 SECRET = "a secret of a deployment"
 
@@ -77,24 +79,13 @@ def test_a_malformed_redis_address_is_named_and_not_shown() -> None:
     assert "zq-secret" not in str(caught.value)
 
 
-def test_another_encoder_is_refused(bundle: Bundle) -> None:
-    class Other(TinyEncoder):
-        weights_sha256 = "0" * 64
-
-    check_encoder(bundle, TinyEncoder())
-    with pytest.raises(BundleError, match="not the one installed"):
-        check_encoder(bundle, Other())
-    with pytest.raises(BundleError, match="not the one installed"):
-        choose_encoder(bundle)
-
-
 def test_the_real_encoder_and_the_embedded_engine(tmp_path: Path) -> None:
     tiny.bundle(tmp_path, encoder=SbertEncoder())
     bundle = Bundle.load(tmp_path)
 
     async def scenario() -> None:
         engine = choose_engine(Settings(), bundle)
-        service = build(Settings(), bundle, engine, choose_encoder(bundle), choose_store(Settings()))
+        service = build(Settings(), bundle, engine, encoder_of(bundle), choose_store(Settings()))
         async with service.app.router.lifespan_context(service.app):
             await service.health.started()
             transport = httpx.ASGITransport(service.app)
@@ -153,5 +144,35 @@ def test_redis_may_go_and_come_back_while_answers_go_on(bundle: Bundle, redis_se
             assert (same(again), again["embedding"]["cached"]) == (same(first), 2)
             metrics = await made.metrics()
             assert 'hetlm_cache_errors_total{operation="get",reason="down"}' in metrics
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("kind", ["predictor", "markov"])
+def test_bundles_whose_encoders_are_their_own_share_a_cache_and_nothing_in_it(
+    tmp_path: Path, redis_server: RedisServer, kind: EncoderKind
+) -> None:
+    for name, seed in (("a", 0), ("b", 1)):
+        tiny.bundle(tmp_path / name, encoder=kind, seed=seed)
+
+    async def ask(name: str) -> tuple[int, int]:
+        """(sessions found in the cache, the cluster)"""
+        bundle = Bundle.load(tmp_path / name)
+        settings = with_redis(redis_server, f"another secret, for {kind}")
+        store = choose_store(settings)
+        async with running(bundle, encoder=encoder_of(bundle), store=store, settings=settings) as made:
+            answer = await made.answer({"sessions": SESSIONS})
+            await asyncio.sleep(0.1)
+            return answer["embedding"]["cached"], answer["cluster"]["id"]
+
+    def own(name: str) -> int:
+        bundle = Bundle.load(tmp_path / name)
+        vectors = rounded(encoder_of(bundle).encode([session["pages"] for session in SESSIONS]))
+        z = pool(vectors, bundle.manifest.encoder.decay)
+        return int(bundle.selector.probabilities(torch.from_numpy(z)).argmax())
+
+    async def scenario() -> None:
+        for name, cached in (("a", 0), ("b", 0), ("a", len(SESSIONS)), ("b", len(SESSIONS))):
+            assert await ask(name) == (cached, own(name))
 
     asyncio.run(scenario())

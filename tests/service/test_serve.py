@@ -22,7 +22,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from browsing.bundle import Bundle
-from browsing.encoder import SbertEncoder
+from browsing.encoders.sbert import SbertEncoder
 from browsing.engine import EngineError
 from service.app import build
 from service.cache.memory import MemoryStore

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from browsing.pages import PageRules
-from training.dataset import Counts, Dataset, DatasetInfo, DatasetWriter, Sample, Source, Split
+from training.dataset import Counts, Dataset, DatasetInfo, DatasetWriter, ReturnsInfo, Sample, Source, Split
 
 PAGES = ("/cart", "/purchase", "/", "/bags", "/bags/tote", "/bags/mini", "/shoes", "/shoes/boot")
 MONDAY = datetime(2026, 3, 2, 9, tzinfo=UTC)
+LOOKBACK_DAYS = 20.0
 
 
 def sample(user: int, kind: int, generator: np.random.Generator) -> Sample:
@@ -26,8 +28,31 @@ def sample(user: int, kind: int, generator: np.random.Generator) -> Sample:
     return Sample(f"u{user}", tuple(sessions[:-1]), times[:-1], sessions[-1], times[-1])
 
 
-def write(root: Path, train: int = 60, held: int = 20, seed: int = 0) -> Dataset:
-    """`train` training users, and `held` in each of the other splits."""
+def visitors(counts: dict[Split, int], seed: int = 0) -> tuple[pl.DataFrame, NDArray[np.float64]]:
+    """Rows of `returns.parquet` and the true chance of each: up to four visits, the last d days ago, where
+    log(p / (1 - p)) = 1.5 - 1.2 log(d + 1/24) + [a cart in the last visit]."""
+    generator = np.random.default_rng(seed)
+    rows, chances = [], []
+    for split, count in counts.items():
+        for _ in range(count):
+            n = int(generator.integers(1, 5))
+            ages = np.sort(generator.uniform(0, LOOKBACK_DAYS, n))[::-1]
+            held = [["cart"] * int(generator.integers(2)) for _ in range(n)]
+            score = 1.5 - 1.2 * np.log(ages[-1] + 1 / 24) + len(held[-1])
+            chances.append(1 / (1 + np.exp(-score)))
+            times = [MONDAY - timedelta(days=float(age)) for age in ages]
+            pages = generator.integers(1, 9, n).tolist()
+            rows.append((split, MONDAY, times, pages, held, bool(generator.random() < chances[-1])))
+    columns = ("split", "as_of", "started_at", "pages", "outcomes", "returned")
+    frame = pl.DataFrame(
+        {name: pl.Series(name, [row[i] for row in rows], strict=False) for i, name in enumerate(columns)},
+        schema_overrides={"outcomes": pl.List(pl.List(pl.String))},
+    )
+    return frame, np.array(chances)
+
+
+def write(root: Path, train: int = 60, held: int = 20, seed: int = 0, returns: pl.DataFrame | None = None) -> Dataset:
+    """`train` training users, and `held` in each of the other splits. `returns`: the rows of `returns.parquet`."""
     generator = np.random.default_rng(seed)
     root.mkdir(parents=True)
     counts: dict[Split, int] = {"train": train, "select": held, "calibrate": held, "test": held}
@@ -60,8 +85,18 @@ def write(root: Path, train: int = 60, held: int = 20, seed: int = 0) -> Dataset
         window_start=MONDAY.isoformat(),
         window_end=(MONDAY + timedelta(days=5)).isoformat(),
         rule_version=rules.version,
+        returns=None
+        if returns is None
+        else ReturnsInfo(
+            lookback_days=LOOKBACK_DAYS,
+            as_of=dict.fromkeys(counts, MONDAY.isoformat()),
+            users=returns.height,
+            returned=int(returns["returned"].sum()),
+        ),
     )
-    with DatasetWriter(root) as writer:
+    with DatasetWriter(root, returns=returns is not None) as writer:
+        if returns is not None:
+            writer.add_returns(returns)
         for split, count in counts.items():
             writer.add(split, [sample(u, u % 2, generator) for u, _ in zip(users, range(count), strict=False)])
         writer.finish(pages, rules, info)

@@ -10,6 +10,7 @@ import pytest
 
 from browsing.pages import PageRules
 from training.dataset import (
+    RETURNS,
     SPLITS,
     Counts,
     Dataset,
@@ -165,3 +166,56 @@ def test_pages_of_another_shape_are_refused(tmp_path: Path) -> None:
     pl.DataFrame({"page": ["/a"]}).write_parquet(tmp_path / "pages.parquet")
     with pytest.raises(DatasetError, match="its columns are not"):
         Dataset(tmp_path, dataset.rules, dataset.info).vocabulary()
+
+
+def returning(root: Path) -> pl.DataFrame:
+    """A dataset with two users about whom it is known whether they came back."""
+    moment = datetime(2026, 1, 5, tzinfo=UTC)
+    users = pl.DataFrame(
+        {
+            "split": ["train", "test"],
+            "as_of": [moment] * 2,
+            "started_at": [[datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 3, tzinfo=UTC)], [moment]],
+            "pages": [[3, 1], [2]],
+            "outcomes": [[["cart", "purchase"], []], [[]]],
+            "returned": [True, False],
+        }
+    )
+    pages = pl.DataFrame({"page": ["/"], "kind": ["page"], "views": [9], "users": [7]})
+    with DatasetWriter(root, returns=True) as writer:
+        writer.add("train", [SAMPLE])
+        writer.add_returns(users[:1])
+        writer.add_returns(users[:0])
+        writer.add_returns(users[1:])
+        assert (writer.visitors, writer.returned) == (2, 1)
+        writer.finish(pages, PageRules(), info())
+    return users
+
+
+def test_who_came_back_is_read_by_split(tmp_path: Path) -> None:
+    users = returning(tmp_path)
+    dataset = Dataset.load(tmp_path)
+    for splits, expected in ((SPLITS, users), (("test",), users[1:]), (("select",), users[:0])):
+        known = dataset.returns(splits)
+        assert known is not None
+        assert known.rows() == expected.rows()
+
+
+def test_a_dataset_need_not_know_who_came_back(root: Path) -> None:
+    dataset = Dataset.load(root)
+    assert dataset.returns(SPLITS) is None
+    assert dataset.info.returns is None
+    with DatasetWriter(root) as writer, pytest.raises(ValueError, match=r"no returns\.parquet"):
+        writer.add_returns(pl.DataFrame())
+
+
+def test_a_damaged_file_of_who_came_back_is_named(tmp_path: Path) -> None:
+    returning(tmp_path)
+    dataset = Dataset.load(tmp_path)
+    with (tmp_path / RETURNS).open("ab") as file:
+        file.write(b" ")
+    with pytest.raises(DatasetError, match=r"returns\.parquet: changed"):
+        dataset.returns(("train",))
+    (tmp_path / RETURNS).unlink()
+    with pytest.raises(DatasetError, match=r"returns\.parquet: missing"):
+        Dataset.load(tmp_path)

@@ -1,27 +1,27 @@
-"""What a bundle says of its clusters, against counts done by hand; and the pages for people."""
+"""What a bundle says of its clusters, against counts done by hand."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from browsing.bundle import ClusterInfo, EncoderInfo, Limits, Manifest, TrainingInfo
+from browsing.profiles import Journey
 from browsing.vocabulary import Vocabulary
-from tests.training.datasets import MONDAY, write
-from training.card import Story, model_card, report
+from tests.training.datasets import MONDAY
 from training.dataset import Sample
-from training.profiles import clusters_of, prior_of, reference_of
-from training.settings import settings_of
+from training.profiles import clusters_of, prior_of, profiles_of, reference_of
 
 WORDS = Vocabulary(["/cart", "/", "/bags", "/bags/tote-mini", "/shoes", "/shoes/boot"])
 OUTCOMES = {"cart": ("/cart",)}
+NO_JOURNEYS: list[tuple[Journey, ...]] = [(), ()]
 
 
 def person(history: list[tuple[str, ...]], following: tuple[str, ...]) -> Sample:
     """Somebody of their own: equal samples are one user's."""
-    return Sample(repr((history, following)), tuple(history), (MONDAY,) * len(history), following, MONDAY)
+    times = tuple(MONDAY.replace(day=3 + day) for day in range(len(history) + 1))
+    return Sample(repr((history, following)), tuple(history), times[:-1], following, times[-1])
 
 
 PEOPLE = [
@@ -32,21 +32,60 @@ PEOPLE = [
 OWN = np.array([0, 0, 1])
 
 
-def test_names_and_typical_pages_come_from_lift() -> None:
-    bags, shoes = clusters_of(PEOPLE, OWN, 2, WORDS, ["/cart"])
-    assert (bags.name, shoes.name) == ("bags, tote mini", "shoes, boot")
+def test_a_profile_by_hand() -> None:
+    profiles = profiles_of(PEOPLE, OWN, WORDS, OUTCOMES, NO_JOURNEYS, min_users=1)
+    bags = profiles.clusters[0]
+    assert bags.share == pytest.approx(2 / 3)
+    assert (bags.visits.users, bags.visits.sessions, bags.visits.sessions_per_user) == (2, 5, 2.5)
+    length = bags.visits.length
+    assert length.mean == pytest.approx(8 / 5)
+    assert (length.lower_quartile, length.median, length.upper_quartile) == (1, 2, 2)
+    # Of the views after the first sessions (/bags /cart, and / /bags) two were of pages seen before.
+    assert bags.visits.repeated == pytest.approx(2 / 4)
+    assert bags.outcomes["cart"].rate == 0.5
+    assert bags.outcomes["cart"].everybody == pytest.approx(1 / 3)
+    shares = {page.page: (page.share, page.lift) for page in bags.typical}
+    assert shares["/bags"] == pytest.approx((4 / 5, (4 / 5) / (4 / 7)))
+    assert shares["/"] == pytest.approx((1 / 5, (1 / 5) / (2 / 7)))
+    assert bags.typical[0].page == "/bags"
+    assert "/nowhere" not in {page.page for cluster in profiles.clusters for page in cluster.typical}
+    assert all(page.lift > 1 for page in bags.distinctive)
+    assert "/" not in {page.page for page in bags.distinctive}
+    lifts = [page.lift for page in bags.distinctive]
+    assert lifts == sorted(lifts, reverse=True)
+
+
+def test_a_page_of_too_few_users_is_not_shown() -> None:
+    profiles = profiles_of(PEOPLE, OWN, WORDS, OUTCOMES, NO_JOURNEYS, min_users=2)
+    assert {page.page for page in profiles.clusters[0].typical} == {"/bags", "/bags/tote-mini"}
+    assert profiles.clusters[1].typical == ()
+    assert profiles.min_users == 2
+
+
+def test_journeys_are_those_of_the_cluster() -> None:
+    journeys = [(Journey(pages=("/bags",), weight=1.0),), ()]
+    profiles = profiles_of(PEOPLE, OWN, WORDS, OUTCOMES, journeys)
+    assert [cluster.journeys for cluster in profiles.clusters] == journeys
+
+
+def test_the_manifests_clusters_have_the_profiles_names() -> None:
+    # Enough of them that their tastes are no accident.
+    people = [replace(sample, user_id=f"{sample.user_id} {copy}") for copy in range(6) for sample in PEOPLE]
+    own = np.tile(OWN, 6)
+    profiles = profiles_of(people, own, WORDS, OUTCOMES, NO_JOURNEYS)
+    bags, shoes = clusters_of(profiles, people, own, WORDS, OUTCOMES)
+    assert (bags.name, shoes.name) == tuple(c.built_name for c in profiles.clusters)
+    assert [name.split(":")[0] for name in (bags.name, shoes.name)] == ["bags", "shoes"]
     assert bags.typical_pages == ("/bags", "/bags/tote-mini")
     assert [bags.share, shoes.share] == pytest.approx([2 / 3, 1 / 3])
 
 
-def test_names_are_short_and_distinct() -> None:
-    pages = [f"/{letter * 60}" for letter in "ab"] + ["/x"]
-    words = Vocabulary(pages)
-    people = [person([(pages[0],)], (pages[0],)), person([(pages[1],)], (pages[1],)), *([person([], ("/x",))] * 2)]
-    infos = clusters_of(people, np.array([0, 1, 2, 3]), 4, words, [])
-    assert len({i.name for i in infos}) == 4
-    assert all(0 < len(i.name) <= 40 for i in infos)
-    assert [i.name for i in infos[2:]] == ["x", "x 2"]
+def test_a_cluster_without_users_has_an_empty_profile() -> None:
+    profiles = profiles_of(PEOPLE, np.array([0, 0, 0]), WORDS, OUTCOMES, NO_JOURNEYS)
+    empty = profiles.clusters[1]
+    assert (empty.share, empty.visits.users, empty.visits.length.mean, empty.typical) == (0, 0, 0, ())
+    assert empty.outcomes["cart"].rate == 0
+    assert empty.built_name
 
 
 def test_the_reference_holds_shares() -> None:
@@ -67,40 +106,3 @@ def test_the_prior_counts_first_sessions() -> None:
         "/shoes": pytest.approx(1 / 3),
     }
     assert prior.outcomes == {"cart": 0.0}
-
-
-def test_a_page_name_cannot_become_markup(tmp_path: Path) -> None:
-    evil = "/<script>alert(1)</script>|x"
-    manifest = Manifest(
-        clusters=(ClusterInfo(id=0, name="<b>bold</b>", share=1, typical_pages=(evil,)),),
-        encoder=EncoderInfo(name="e", weights_sha256="0", tokenizer_sha256="0", dimension=8, decay=0.8),
-        rule_version="0",
-        vocabulary_sha256="0",
-        vocabulary_size=5,
-        outcomes={},
-        limits=Limits(context=64, max_steps=8),
-        training=TrainingInfo(
-            method="hetlm",
-            seed=0,
-            users=1,
-            samples=1,
-            window_start="2026-03-02",
-            window_end="2026-03-03",
-            settings=settings_of("demo").model_dump(mode="json"),
-        ),
-        metrics={"validation_loss_kept": 1.5},
-    )
-    records = [
-        {"stage": "pretrain", "epoch": e, "train_loss": 3 - e / 2, "validation_loss": 3 - e / 3} for e in (1, 2, 3)
-    ]
-    story = Story(manifest, write(tmp_path / "shop", 10, 4).info, records)
-    page, card = report(story), model_card(story)
-    for text in (page, card):
-        assert "<script>" not in text
-        assert "<b>" not in text
-    assert "\\|x" in card
-    assert page.count("<polyline") == 2
-    assert page.count("<circle") == 6
-    assert 'points="56.0,' in page
-    assert "2.667" in page  # the axis ends at the largest and the smallest loss
-    assert "1.500" in page

@@ -30,6 +30,8 @@ def open_run(runs: Path, dataset: Dataset, method: Method = "hetlm") -> Run:
         clusters=3,
         losses="scaled",
         context=64,
+        warm_users=40,
+        warm_epochs=2,
         epochs=2,
         tune_epochs=3,
         batch_size=16,
@@ -53,26 +55,30 @@ def same(a: Trained, b: Trained) -> None:
     for left, right in zip(a.tuned.system.versions, b.tuned.system.versions, strict=True):
         assert left.weights.keys() == right.weights.keys()
         assert all(torch.equal(left.weights[n], right.weights[n]) for n in left.weights)
-    assert all(torch.equal(a.pretrained.weights[n], b.pretrained.weights[n]) for n in a.pretrained.weights)
+    assert (a.shared / "model.safetensors").read_bytes() == (b.shared / "model.safetensors").read_bytes()
     states = a.tuned.selector.state_dict(), b.tuned.selector.state_dict()
     assert all(torch.equal(states[0][n], states[1][n]) for n in states[0])
     assert np.array_equal(a.tuned.own, b.tuned.own)
     assert a.losses == b.losses
 
 
-@pytest.mark.parametrize("method", ["hetlm", "kmeans"])
+@pytest.mark.parametrize("method", ["hetlm", "kmeans", "mixture", "token"])
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(tmp_path: Path, dataset: Dataset, method: Method) -> None:
     whole = open_run(tmp_path / "whole", dataset, method)
     expected = train_bundle_parts(dataset, TinyEncoder(), whole, CPU)
 
     broken = open_run(tmp_path / "broken", dataset, method)
     assert broken.root.name == whole.root.name
+    tuning = "mixture" if method == "mixture" else "tune"
+    interrupted(broken, dataset, "warm", 1)
     interrupted(broken, dataset, "pretrain", 1)
-    interrupted(broken, dataset, "tune", 1)
-    interrupted(broken, dataset, "tune", 2)
+    if method in ("hetlm", "mixture"):  # they move back towards the single predictor
+        interrupted(broken, dataset, "single", 1)
+    interrupted(broken, dataset, tuning, 1)
+    interrupted(broken, dataset, tuning, 2)
     same(train_bundle_parts(dataset, TinyEncoder(), broken, CPU), expected)
 
-    for stage in ("pretrain", "tune"):
+    for stage in ("warm", "pretrain", tuning):
         kept = [{k: v for k, v in r.items() if k != "seconds"} for r in broken.records(stage)]
         assert kept == [{k: v for k, v in r.items() if k != "seconds"} for r in whole.records(stage)]
         left, right = (_holding(run, stage).load(stage) for run in (broken, whole))
@@ -86,7 +92,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(tmp_path: Path, dataset
 
 def _holding(run: Run, stage: str) -> Run:
     """Where the stage's state is kept."""
-    return Run(run.pretraining, run.settings) if stage == "pretrain" else run
+    return Run(run.pretraining, run.settings) if stage in ("warm", "pretrain") else run
 
 
 def test_methods_share_the_pretraining(tmp_path: Path, dataset: Dataset) -> None:
@@ -98,7 +104,9 @@ def test_methods_share_the_pretraining(tmp_path: Path, dataset: Dataset) -> None
         trained = train_bundle_parts(dataset, TinyEncoder(), run, CPU, lambda stage, epoch: epochs.append(stage))
         losses.append(trained.losses["shared"])
         assert run.records("pretrain"), "every run's own log tells of it"
-    assert epochs.index("tune") == epochs.count("pretrain"), "nothing is pretrained after the first run's pretraining"
+    assert epochs.index("tune") == epochs.count("pretrain") + epochs.count("warm"), (
+        "nothing is pretrained after the first run's pretraining"
+    )
     assert losses[0] == losses[1]
 
 

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from browsing.encoder import Vectors, pool, rounded
+from browsing.encoder import DECAY, Vectors, pool, rounded
+from browsing.encoders.joined import JoinedEncoder
 from browsing.markov import MarkovMixture
 from browsing.vocabulary import Vocabulary
 from tests.tiny import TinyEncoder
 from tests.training.datasets import PAGES, sample
-from training.embeddings import PART, embed
+from training.embeddings import PART, directory_of, embed, encode
 from training.starts import Assignment, copy_start, kmeans_start, markov_start, token_sessions
 
 
@@ -42,7 +43,7 @@ def test_every_distinct_session_is_encoded_once(tmp_path: Path) -> None:
     encoder = CountingEncoder()
     z, held_z = embed([train, held], encoder, tmp_path)
     assert sorted(encoder.seen) == sorted({s for x in (*train, *held) for s in x.history})
-    np.testing.assert_allclose(z[3], pool(rounded(TinyEncoder().encode(train[3].history))), rtol=1e-6)
+    np.testing.assert_allclose(z[3], pool(rounded(TinyEncoder().encode(train[3].history)), DECAY), rtol=1e-6)
     assert held_z.shape == (10, 8)
     again = CountingEncoder()
     np.testing.assert_array_equal(embed([train, held], again, tmp_path)[0], z)
@@ -54,12 +55,44 @@ def test_an_interrupted_encoding_goes_on_part_by_part(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     people = [sample(u, u % 2, generator) for u in range(2_000)]
     embed([people], CountingEncoder(), tmp_path)
-    parts = sorted(tmp_path.glob("*.json"))
+    parts = sorted(tmp_path.rglob("*.json"))
     assert len(parts) > 1 or len({s for x in people for s in x.history}) <= PART
     parts[-1].unlink()
     encoder = CountingEncoder()
     embed([people], encoder, tmp_path)
     assert 0 < len(encoder.seen) <= PART
+
+
+def test_every_encoder_has_its_own_directory_and_a_joined_one_its_parts(tmp_path: Path) -> None:
+    class Other(CountingEncoder):
+        weights_sha256 = "0" * 64
+
+    class Shorter(CountingEncoder):
+        max_tokens = 2
+
+    generator = np.random.default_rng(0)
+    people = [sample(u, u % 2, generator) for u in range(10)]
+    encoders = [CountingEncoder(), Other(), Shorter()]
+    one, other, _ = [embed([people], encoder, tmp_path)[0] for encoder in encoders]
+    assert all(encoder.seen for encoder in encoders)
+    assert len(list(tmp_path.iterdir())) == len({directory_of(encoder) for encoder in encoders}) == 3
+    again = JoinedEncoder(CountingEncoder(), Other())
+    np.testing.assert_allclose(embed([people], again, tmp_path)[0], np.concatenate([one, other], axis=1), rtol=1e-6)
+    assert [part.seen for part in again.parts if isinstance(part, CountingEncoder)] == [[], []]
+    np.testing.assert_array_equal(embed([people], again, None)[0], embed([people], again, tmp_path)[0])
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_the_decay_is_the_one_asked_for(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    people = [sample(u, u % 2, generator) for u in range(10)]
+    encoded = encode([people], TinyEncoder(), tmp_path)
+    for decay in (0.5, 1.0):
+        (z,) = embed([people], TinyEncoder(), tmp_path, decay)
+        np.testing.assert_array_equal(encoded.pooled(people, decay), z)
+        expected = pool(rounded(TinyEncoder().encode(people[3].history)), decay)
+        np.testing.assert_allclose(z[3], expected, rtol=1e-6)
+    assert encoded.pooled([], 0.5).shape == (0, 8)
 
 
 def test_kmeans_finds_what_the_embeddings_show() -> None:

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner, Result
 
 from browsing.bundle import Bundle
-from tests.training.datasets import PAGES, write
+from tests.training.datasets import PAGES, visitors, write
 from training import train_command
 from training.bundle_command import bundle as bundle_app
 from training.run import Run
@@ -22,6 +22,7 @@ TRAIN = typer.Typer()
 TRAIN.command()(train_command.train)
 
 QUICK = ["--preset", "demo", "--context", "64", "--max-steps", "8", "--epochs", "2", "--tune-epochs", "1"]
+QUICK += ["--warm-users", "40", "--warm-epochs", "1"]
 
 
 def train(*arguments: str | Path) -> Result:
@@ -32,7 +33,7 @@ def train(*arguments: str | Path) -> Result:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the dataset `shop`, and the bundle `bundle` and runs `runs` that a first training left."""
     root = tmp_path_factory.mktemp("train")
-    write(root / "shop", train=50, held=16)
+    write(root / "shop", train=50, held=16, returns=visitors({"train": 300, "select": 60})[0])
     result = train(
         root / "shop", "--out", root / "bundle", "--runs", root / "runs", *QUICK, "--clusters", "2", "--json"
     )
@@ -47,7 +48,7 @@ def test_it_ends_with_one_line_of_json(place: Path) -> None:
     document = json.loads(lines[0])
     assert document["bundle"] == str(place / "bundle")
     assert document["version"] == Bundle.load(place / "bundle").manifest.version
-    assert set(document["seconds"]) == {"embeddings", "markov", "start", "pretrain", "tune", "bundle"}
+    assert set(document["seconds"]) == {"markov", "pretrain", "embeddings", "tune", "rules", "bundle"}
     assert set(document["losses"]) == {"shared", "kept", "markov"}
     assert document["losses"]["kept"] <= document["losses"]["shared"]
 
@@ -65,13 +66,19 @@ def test_the_bundle_is_complete_and_its_parts_agree(place: Path) -> None:
     assert loaded.prior.sessions == 50
     assert loaded.prior.next_session
     assert set(loaded.calibration.outcomes) == {"cart", "purchase"}
+    assert loaded.calibration.samples == 16
+    assert loaded.returns is not None
+    assert loaded.returns.users == 300
+    assert manifest.metrics["return_users"] == 60
     assert len(loaded.reference.pages) == loaded.clusters
     assert all(0.99 < sum(pages.values()) <= 1.0001 for pages in loaded.reference.pages)
     card = (place / "bundle" / "MODEL_CARD.md").read_text()
     assert "conditional on the visitor returning" in card
     report = (place / "bundle" / "report.html").read_text()
-    assert "<polyline" in report
-    assert "http" not in report
+    assert "<svg" in report
+    assert "http:" not in report + card
+    assert loaded.profiles is not None
+    assert all(page in PAGES for c in loaded.profiles.clusters for j in c.journeys for page in j.pages)
     assert "u0" not in card + report
 
 
@@ -123,6 +130,8 @@ def test_an_interruption_says_how_to_go_on(place: Path, tmp_path: Path, monkeypa
     [
         (["--preset", "huge"], "unknown preset 'huge'"),
         (["--device", "tpu"], "unknown device 'tpu'"),
+        (["--device", "cpu", "--precision", "fp16"], "--precision fp16 needs a GPU"),
+        (["--times", "2", "--checkpoint", "some/place"], "a checkpoint has its own size"),
         (["--context", "16", "--max-steps", "15"], "leaves no room"),
         (["--learning-rate", "0"], "learning_rate"),
         (["--checkpoint", "no/such/place", *QUICK], "no usable checkpoint"),

@@ -1,4 +1,4 @@
-"""From forecasts and what happened to rows of metrics: one per cluster, and one over all users."""
+"""From forecasts and what happened to every sample's scores: all that metrics are means and ratios of."""
 
 from __future__ import annotations
 
@@ -9,37 +9,19 @@ from typing import Self
 import numpy as np
 
 from browsing.calibration import Calibration
-from browsing.forecast import Forecast, Question
+from browsing.forecast import Forecast
 from browsing.vocabulary import Vocabulary
 from training.dataset import Sample
+from training.evaluation import ranking
+from training.evaluation.bootstrap import groups_of
+from training.evaluation.decisions import EITHER as EITHER
+from training.evaluation.decisions import Threshold, members_of
 from training.evaluation.loss import Loss
-from training.evaluation.metrics import (
-    UNKNOWN,
-    Confusion,
-    Flags,
-    Floats,
-    Ints,
-    PageScores,
-    auc,
-    brier,
-    log_loss,
-    page_scores,
-    pages_of,
-    variance,
-)
-from training.evaluation.result import (
-    LengthMetrics,
-    LossMetrics,
-    OutcomeMetrics,
-    OutcomeProbability,
-    PageMetrics,
-    ProbabilityMetrics,
-    Row,
-    VarianceMetrics,
-)
+from training.evaluation.metrics import UNKNOWN, Flags, Floats, Ints, PageScores, page_scores, pages_of
+from training.evaluation.probabilities import Probabilities, happenings
+from training.evaluation.result import Decode, LengthMetrics
 
-EITHER = "cart_or_purchase"
-"""The paper's Cart/Purchase: the session holds a page of either outcome."""
+Pages = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,98 +40,92 @@ class Site:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Judgement:
-    """Every user's scores, as arrays over users [N]; `lengths` [N, 8] in the order of `LengthMetrics`' fields."""
+class Judged:
+    """One decode's sessions and their scores, [N] each; `lengths` by the fields of `LengthMetrics`."""
 
-    clusters: Ints
+    sessions: list[Pages]
     scores: dict[str, Floats]
-    lengths: Floats
+    lengths: dict[str, Floats]
     predicted: dict[str, Flags]
+
+    @classmethod
+    def of(cls, samples: Sequence[Sample], answers: Sequence[Forecast], site: Site) -> Self:
+        scores, lengths = [], []
+        for sample, answer in zip(samples, answers, strict=True):
+            seen = frozenset(page for pages in sample.history for page in pages)
+            scores.append(page_scores(answer.next_session, sample.next_session, seen, site.vocabulary, site.pages))
+            lengths.append(_lengths(answer, sample, seen, site.vocabulary))
+        sessions = [answer.next_session for answer in answers]
+        return cls(
+            sessions=sessions,
+            scores={name: np.array([getattr(s, name) for s in scores]) for name in PageScores.__slots__},
+            lengths=dict(zip(LengthMetrics.model_fields, np.array(lengths, np.float64).T, strict=True)),
+            predicted=happenings(site.groups(), sessions),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judgement:
+    """Every sample's scores, [N] each. `users`: numbers of the samples' users; `ranking` [N, 7] in the order of
+    `ranking.NAMES`; `decided`: by outcome, whether its score reaches the threshold, where there is one."""
+
+    users: Ints
+    clusters: Ints
+    actual: list[Pages]
+    decode: Decode
+    judged: dict[Decode, Judged]
+    ranking: Floats
     happened: dict[str, Flags]
-    raw: dict[str, Floats]
-    calibrated: dict[str, Floats]
+    probabilities: Probabilities
+    thresholds: Mapping[str, Threshold]
+    decided: dict[str, Flags]
     loss: Loss | None
 
     @classmethod
     def of(
         cls,
         samples: Sequence[Sample],
-        questions: Sequence[Question],
-        answers: Sequence[Forecast],
+        clusters: Sequence[int],
+        answers: Mapping[Decode, Sequence[Forecast]],
         site: Site,
+        *,
+        decode: Decode,
         calibration: Calibration | None = None,
+        thresholds: Mapping[str, Threshold] | None = None,
         loss: Loss | None = None,
     ) -> Self:
-        """Judge answer i against sample i. Raises `ValueError` for different lengths, or for no user at all."""
+        """Judge answer i of every decode against sample i; the decodes' answers differ in `next_session` alone.
+
+        `decode`: the one that comes first. Raises `ValueError` for different lengths, or for no sample at all.
+        """
         if not samples:
             raise ValueError("there is nobody to evaluate")
-        scores, lengths = [], []
-        for sample, answer in zip(samples, answers, strict=True):
-            seen = frozenset(page for pages in sample.history for page in pages)
-            scores.append(page_scores(answer.next_session, sample.next_session, seen, site.vocabulary, site.pages))
-            lengths.append(_lengths(answer, sample, seen, site.vocabulary))
-        groups = site.groups()
-        names = [name for name in site.outcomes if name in answers[0].outcomes]
-        raw = {name: np.array([answer.outcomes[name].probability for answer in answers]) for name in names}
-        calibrated = {}
-        if calibration is not None:
-            for name in names:
-                applied = [calibration.apply(name, float(p)) for p in raw[name]]
-                if all(done for _, done in applied):
-                    calibrated[name] = np.array([p for p, _ in applied])
+        actual = [sample.next_session for sample in samples]
+        first = answers[decode]
+        ranked = [[page.page for page in answer.pages] for answer in first]
+        probabilities = Probabilities.of(first, calibration)
+        thresholds = thresholds or {}
         return cls(
-            clusters=np.array([question.cluster for question in questions], np.int64),
-            scores={name: np.array([getattr(s, name) for s in scores]) for name in PageScores.__slots__},
-            lengths=np.array(lengths, np.float64),
-            predicted={
-                name: np.array([not pages.isdisjoint(answer.next_session) for answer in answers])
-                for name, pages in groups.items()
+            users=groups_of([sample.user_id for sample in samples]),
+            clusters=np.array(clusters, np.int64),
+            actual=actual,
+            decode=decode,
+            judged={name: Judged.of(samples, own, site) for name, own in answers.items()},
+            ranking=np.array(
+                [
+                    ranking.ranking_scores(pages, session, site.vocabulary)
+                    for pages, session in zip(ranked, actual, strict=True)
+                ]
+            ),
+            happened=happenings(site.groups(), actual),
+            probabilities=probabilities,
+            thresholds=thresholds,
+            decided={
+                name: probabilities.score(members_of(name, probabilities.raw))[0] >= threshold.value
+                for name, threshold in thresholds.items()
+                if threshold.value is not None
             },
-            happened={
-                name: np.array([not pages.isdisjoint(sample.next_session) for sample in samples])
-                for name, pages in groups.items()
-            },
-            raw=raw,
-            calibrated=calibrated,
             loss=loss,
-        )
-
-    def rows(self, names: Sequence[str]) -> tuple[tuple[Row, ...], Row]:
-        """(one row per cluster that has a user, the combined row over all users alike). `names`: the clusters'."""
-        per_cluster = tuple(
-            self.row(self.clusters == cluster, int(cluster), names[cluster]) for cluster in np.unique(self.clusters)
-        )
-        return per_cluster, self.row(np.ones(len(self.clusters), bool), None, "Combined")
-
-    def row(self, members: Flags, cluster: int | None, name: str) -> Row:
-        """The metrics over the users that `members` [N] marks; at least one."""
-        own = {metric: values[members] for metric, values in self.scores.items()}
-        return Row(
-            cluster=cluster,
-            name=name,
-            n=int(members.sum()),
-            pages=PageMetrics(**{metric: float(values.mean()) for metric, values in own.items()}),
-            variance=VarianceMetrics(
-                hr=variance(own["hr"]), ioa=variance(own["ioa"]), iog=variance(own["iop"]), iou=variance(own["iou"])
-            ),
-            outcomes={
-                outcome: _outcome(self.predicted[outcome][members], self.happened[outcome][members])
-                for outcome in self.happened
-            },
-            probabilities={outcome: self._probability(outcome, members) for outcome in self.raw},
-            loss=None if self.loss is None else _loss(self.loss, members),
-            lengths=LengthMetrics(
-                **dict(zip(LengthMetrics.model_fields, self.lengths[members].mean(0).tolist(), strict=True))
-            ),
-        )
-
-    def _probability(self, outcome: str, members: Flags) -> OutcomeProbability:
-        happened = self.happened[outcome][members]
-        calibrated = self.calibrated.get(outcome)
-        return OutcomeProbability(
-            rate=float(happened.mean()),
-            raw=_quality(self.raw[outcome][members], happened),
-            calibrated=None if calibrated is None else _quality(calibrated[members], happened),
         )
 
 
@@ -164,36 +140,4 @@ def _lengths(answer: Forecast, sample: Sample, seen: frozenset[str], vocabulary:
         sum(page not in seen for page in truth) / len(truth),
         not drawn,
         answer.unfinished_paths,
-    )
-
-
-def _outcome(predicted: Flags, happened: Flags) -> OutcomeMetrics:
-    counts = Confusion.count(predicted, happened)
-    return OutcomeMetrics(
-        accuracy=counts.accuracy,
-        recall=counts.recall,
-        precision=counts.precision,
-        f1=counts.f1,
-        predicted=counts.predicted,
-        happened=counts.happened,
-        hits=counts.hits,
-    )
-
-
-def _quality(probabilities: Floats, happened: Flags) -> ProbabilityMetrics:
-    return ProbabilityMetrics(
-        mean=float(probabilities.mean()),
-        brier=brier(probabilities, happened),
-        log_loss=log_loss(probabilities, happened),
-        auc=auc(probabilities, happened),
-    )
-
-
-def _loss(loss: Loss, members: Flags) -> LossMetrics:
-    nats, tokens = loss.nats[members], loss.tokens[members]
-    return LossMetrics(
-        nats_per_page=float(nats.sum() / tokens.sum()),
-        user_mean=float((nats / tokens).mean()),
-        tokens=int(tokens.sum()),
-        cut_sessions=int(loss.cut[members].sum()),
     )

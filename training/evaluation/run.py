@@ -1,44 +1,55 @@
-"""An evaluation: route every visitor as the service does, forecast, and compare with what happened."""
+"""An evaluation: forecast every visitor as the service does, and compare with what happened."""
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Literal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-import numpy as np
-import torch
+import polars as pl
 
 from browsing.bundle import Bundle
 from browsing.calibration import Calibration
-from browsing.console import progress
-from browsing.encoder import Encoder, Vectors, pool, rounded
+from browsing.encoder import Encoder
+from browsing.encoders.of_bundle import check_encoder
+from browsing.encoders.sbert import SbertEncoder
 from browsing.engine import Engine
-from browsing.engines.local import LocalEngine
-from browsing.engines.markov import MarkovEngine
 from browsing.forecast import Forecaster, Options, Question
+from browsing.hashing import file_sha256
 from training.dataset import Dataset, DatasetInfo, Sample, Split
-from training.evaluation.forecasts import forecasts
-from training.evaluation.loss import Loss, markov_nats, pairs, predictor_nats
-from training.evaluation.result import Evaluation, Row, Settings
-from training.evaluation.rows import Judgement, Site
-
-Model = Literal["bundle", "markov"]
-Session = tuple[str, ...]
-
-BATCH = 256
-"""Sessions encoded between two steps of the progress bar."""
+from training.evaluation.bootstrap import RESAMPLES
+from training.evaluation.forecasts import decoded_forecasts, silent
+from training.evaluation.loss import Loss
+from training.evaluation.machine import Stages, machine, peak_memory_mib
+from training.evaluation.models import OWN, BundleModel, Forecasts, baseline_forecasts
+from training.evaluation.result import Decode, Evaluation, Row, Settings, TextMetrics
+from training.evaluation.routing import assign
+from training.evaluation.rows import Judgement, Pages, Site
+from training.evaluation.summary import Sampling, Text, rows
+from training.evaluation.text import bert_score, bleu
+from training.evaluation.users import per_user, users_path
+from training.evaluation.validation import CALIBRATION_USERS, THRESHOLD_USERS, calibrate, choose, held, thresholds
 
 
 class EvaluationError(ValueError):
     """A bundle and a dataset that cannot be evaluated together; the message says why."""
 
 
-def _ignore(_: float) -> None:
-    pass
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to evaluate, and how. `users`: at most so many next sessions, drawn by the options' seed. `resamples`:
+    behind every interval; 0 for none. `validation`: users that thresholds are chosen on; 0 for no thresholds.
+    `bert`: BERTScore too, which needs an extra and minutes."""
+
+    split: Split = "test"
+    model: str = "bundle"
+    users: int | None = None
+    options: Options | None = None
+    threads: int | None = None
+    resamples: int = RESAMPLES
+    validation: int = THRESHOLD_USERS
+    bert: bool = False
 
 
 async def evaluate_samples(
@@ -53,100 +64,128 @@ async def evaluate_samples(
     calibration: Calibration | None = None,
     loss: Loss | None = None,
     concurrency: int = 64,
-    advance: Callable[[float], None] = _ignore,
+    advance: Callable[[float], None] = silent,
 ) -> tuple[tuple[Row, ...], Row]:
     """(a row per cluster with a user, the combined row); question i is about sample i, `names` are the clusters'.
 
-    Raises what `forecasts` raises, and `ValueError` for no sample.
+    No intervals and no thresholds. Raises what `forecasts` raises, and `ValueError` for no sample.
     """
-    answers = await forecasts(engine, forecaster, questions, options, concurrency=concurrency, advance=advance)
-    return Judgement.of(samples, questions, answers, site, calibration, loss).rows(names)
+    answers = await decoded_forecasts(engine, forecaster, questions, options, concurrency=concurrency, advance=advance)
+    judgement = Judgement.of(
+        samples,
+        [question.cluster for question in questions],
+        answers,
+        site,
+        decode=options.decode,
+        calibration=calibration,
+        loss=loss,
+    )
+    return rows(judgement, names)
 
 
 def evaluate(
     bundle: Bundle,
     dataset: Dataset,
-    encoder: Encoder,
+    encoder: Encoder | None,
     *,
     split: Split = "test",
-    model: Model = "bundle",
+    model: str = "bundle",
     users: int | None = None,
     options: Options | None = None,
     threads: int | None = None,
 ) -> Evaluation:
-    """Evaluate a bundle, or its fallback (`model="markov"`), on a split. `options`: by default the bundle's decode.
+    """The document of `evaluation`, for a plan given in words."""
+    return evaluation(bundle, dataset, encoder, Plan(split, model, users, options, threads))[0]
 
-    `users`: at most so many, drawn by the options' seed. Raises `EvaluationError` where the bundle, the encoder and the
-    dataset do not belong together, or nobody is in the split.
+
+def evaluation(
+    bundle: Bundle, dataset: Dataset, encoder: Encoder | None, plan: Plan
+) -> tuple[Evaluation, pl.DataFrame]:
+    """Evaluate a bundle, one of its parts, or a baseline on a split: (the document, the per-user values).
+
+    `encoder`: needed by the model `bundle`; the others have rows per cluster of the bundle if it is given, and the
+    combined row alone if not. A baseline is fitted on the dataset's own training users; the bundle lends it nothing but
+    the page rules. Raises `EvaluationError` or `BundleError` where things do not belong together, `EvaluationError`
+    where the model is unknown or nobody is in the split.
     """
-    manifest = bundle.manifest
-    known = manifest.encoder
-    if (encoder.weights_sha256, encoder.tokenizer_sha256) != (known.weights_sha256, known.tokenizer_sha256):
-        raise EvaluationError(
-            f"{bundle.root} was trained with another encoder ({known.name}) than the installed one: install the "
-            "version of hetlm that trained it, or train again"
-        )
-    if dataset.rules.version != manifest.rule_version:
-        raise EvaluationError(
-            f"{dataset.root / 'pages.json'} is not the page rules of {bundle.root}: "
-            "ingest the log with the bundle's own"
-        )
-    options = options or Options(decode=manifest.decode)
-    stages = _Stages()
+    _check(bundle, dataset, encoder, plan.model)
+    options = plan.options or Options(decode=bundle.manifest.decode)
+    stages = Stages()
     with stages("read"):
-        everybody = dataset.samples(split)
-        if not everybody:
-            raise EvaluationError(f"{dataset.root}: nobody is in the split {split!r}")
-        samples = choose(everybody, users, options.seed)
+        everybody = _samples(dataset, plan.split)
+        samples = choose(everybody, plan.users, options.seed)
+        validation = held(dataset, ("select", "calibrate"), plan.split, plan.validation, options.seed)
+        refit = plan.model != "bundle" and plan.validation > 0
+        calibrating = held(dataset, ("calibrate",), plan.split, CALIBRATION_USERS if refit else 0, options.seed)
+    groups = [samples, validation, calibrating]
     with stages("route"):
-        questions = route(bundle, samples, encoder)
-    with stages("loss"):
-        loss = _loss(bundle, samples, questions, model)
-    with stages("generate"):
-        clusters, combined = asyncio.run(_generate(bundle, dataset, samples, questions, options, model, loss, threads))
-    return Evaluation(
+        clusters = [assign(bundle, group, encoder) if encoder and group else [0] * len(group) for group in groups]
+    forecasts = _forecasts(bundle, dataset, groups, clusters, plan, options, stages)
+    with stages("judge"):
+        site = _site(bundle, dataset, samples, plan.model)
+        # The bundle's calibration was fitted to its predictors; it says nothing about another model's probabilities.
+        own = plan.model == "bundle"
+        calibration = bundle.calibration if own else calibrate(forecasts.answers[2], calibrating, site)
+        decode: Decode = options.decode if plan.model in OWN else "own"
+        judgement = Judgement.of(
+            samples,
+            clusters[0],
+            forecasts.answers[0],
+            site,
+            decode=decode,
+            calibration=calibration,
+            thresholds=thresholds(forecasts.answers[1], validation, site, calibration),
+            loss=forecasts.loss,
+        )
+        names = [cluster.name for cluster in bundle.manifest.clusters] if encoder else []
+        text = _text(SbertEncoder() if plan.bert else None)
+        per_cluster, combined = rows(judgement, names, Sampling(plan.resamples, options.seed), text)
+        sha256 = fingerprint(dataset.info)
+        frame = per_user(judgement, samples, sha256)
+    trained = plan.model in OWN
+    manifest = bundle.manifest
+    document = Evaluation(
         bundle_version=manifest.version,
-        dataset_sha256=fingerprint(dataset.info),
-        method=manifest.training.method if model == "bundle" else "markov",
+        dataset=dataset.root.resolve().name,
+        dataset_sha256=sha256,
+        vocabulary_sha256=site.vocabulary.sha256,
+        method=manifest.training.method if plan.model == "bundle" else plan.model,
+        seed=manifest.training.seed if trained else options.seed,
+        training=manifest.training.settings if trained else {},
         settings=Settings(
-            split=split,
-            model=model,
+            split=plan.split,
+            model=plan.model,
             users=len(samples),
             of_users=len(everybody),
-            decode=options.decode,
+            decode=decode,
             samples=options.samples,
             seed=options.seed,
             max_steps=manifest.limits.max_steps,
             prompt_tokens=manifest.limits.prompt,
+            resamples=plan.resamples,
+            validation_users=len(validation),
+            calibration_users=len(calibrating),
         ),
-        clusters=clusters,
+        clusters=per_cluster,
         combined=combined,
+        machine=machine(),
+        peak_memory_mib=peak_memory_mib(),
         seconds=stages.seconds,
     )
+    return document, frame
 
 
-def choose(samples: Sequence[Sample], users: int | None, seed: int) -> list[Sample]:
-    """At most `users` of the samples, drawn by `seed`, in their own order."""
-    if users is None or users >= len(samples):
-        return list(samples)
-    drawn = np.random.default_rng(seed).choice(len(samples), users, replace=False)
-    return [samples[place] for place in sorted(drawn.tolist())]
-
-
-def route(bundle: Bundle, samples: Sequence[Sample], encoder: Encoder) -> list[Question]:
-    """What the service would ask an engine about every visitor: the same embedding, selector and prompt."""
-    manifest = bundle.manifest
-    places: dict[Session, int] = {}
-    for sample in samples:
-        for session in sample.history:
-            places.setdefault(session, len(places))
-    vectors = _encode(list(places), encoder)
-    z = np.stack([pool(vectors[[places[s] for s in sample.history]], manifest.encoder.decay) for sample in samples])
-    clusters = bundle.selector.probabilities(torch.from_numpy(z)).argmax(1).tolist()
-    return [
-        Question(cluster, bundle.vocabulary.prompt(sample.history, manifest.limits.prompt).ids, sample.history)
-        for cluster, sample in zip(clusters, samples, strict=True)
-    ]
+def write(document: Evaluation, per_user: pl.DataFrame, out: Path) -> Evaluation:
+    """Write the document to `out` and the per-user values beside it; returns the document, which then names them."""
+    users = users_path(out)
+    partial = users.with_name(users.name + ".partial")
+    per_user.write_parquet(partial, compression="zstd")
+    named = document.model_copy(update={"users_sha256": file_sha256(partial)})
+    partial.replace(users)
+    partial = out.with_name(out.name + ".partial")
+    partial.write_text(named.model_dump_json(indent=2) + "\n")
+    partial.replace(out)
+    return named
 
 
 def fingerprint(info: DatasetInfo) -> str:
@@ -155,87 +194,64 @@ def fingerprint(info: DatasetInfo) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def _encode(sessions: Sequence[Session], encoder: Encoder) -> Vectors:
-    """float32 [n, d], rounded as the service's cache stores them; sessions of like length are encoded together."""
-    vectors = np.zeros((len(sessions), encoder.dimension), np.float32)
-    order = sorted(range(len(sessions)), key=lambda i: sum(map(len, sessions[i])))
-    with progress("encoding sessions", len(sessions), "sessions") as advance:
-        for start in range(0, len(sessions), BATCH):
-            batch = order[start : start + BATCH]
-            vectors[batch] = rounded(encoder.encode([sessions[i] for i in batch]))
-            advance(len(batch))
-    return vectors
+def _check(bundle: Bundle, dataset: Dataset, encoder: Encoder | None, model: str) -> None:
+    if encoder is not None:
+        check_encoder(bundle, encoder)
+    elif model == "bundle":
+        raise EvaluationError("the bundle's predictors cannot be evaluated without an encoder")
+    if dataset.rules.version != bundle.manifest.rule_version:
+        raise EvaluationError(
+            f"{dataset.root / 'pages.json'} is not the page rules of {bundle.root}: "
+            "ingest the log with the bundle's own"
+        )
 
 
-def _loss(bundle: Bundle, samples: Sequence[Sample], questions: Sequence[Question], model: Model) -> Loss:
-    scored, cut = pairs(
-        [question.prompt for question in questions],
-        [sample.next_session for sample in samples],
-        bundle.vocabulary,
-        bundle.manifest.limits.context,
-    )
-    with progress("scoring next sessions", len(samples), "users") as advance:
-        if model == "markov":
-            nats, tokens = markov_nats(bundle.fallback, scored, advance)
-        else:
-            clusters = [question.cluster for question in questions]
-            nats, tokens = predictor_nats(bundle.predictors(), clusters, scored, advance)
-    return Loss(nats, tokens, cut)
+def _samples(dataset: Dataset, split: Split) -> list[Sample]:
+    samples = dataset.samples(split)
+    if not samples:
+        raise EvaluationError(f"{dataset.root}: nobody is in the split {split!r}")
+    return samples
 
 
-async def _generate(
+def _forecasts(
     bundle: Bundle,
     dataset: Dataset,
-    samples: Sequence[Sample],
-    questions: Sequence[Question],
+    groups: Sequence[Sequence[Sample]],
+    clusters: Sequence[Sequence[int]],
+    plan: Plan,
     options: Options,
-    model: Model,
-    loss: Loss,
-    threads: int | None,
-) -> tuple[tuple[Row, ...], Row]:
-    manifest = bundle.manifest
-    forecaster = Forecaster(bundle.vocabulary, bundle.outcome_ids(), bundle.reference, manifest.limits.max_steps)
-    markov = model == "markov"
-    engine: Engine = MarkovEngine(bundle.fallback) if markov else LocalEngine(bundle.predictors(), threads=threads)
-    await engine.start()
+    stages: Stages,
+) -> Forecasts:
+    if plan.model in OWN:
+        return BundleModel(plan.model, bundle, options, plan.threads).forecasts(groups, clusters, stages)
     try:
-        with progress("generating", len(samples), "users") as advance:
-            return await evaluate_samples(
-                engine,
-                forecaster,
-                samples,
-                questions,
-                options,
-                _site(bundle, dataset, samples),
-                [cluster.name for cluster in manifest.clusters],
-                # The calibration was fitted to the predictors; it says nothing about the fallback's probabilities.
-                calibration=None if markov else bundle.calibration,
-                loss=loss,
-                advance=advance,
-            )
-    finally:
-        await engine.stop()
+        return baseline_forecasts(plan.model, dataset, groups, options.seed, stages)
+    except ValueError as error:
+        raise EvaluationError(str(error)) from error
 
 
-def _site(bundle: Bundle, dataset: Dataset, samples: Sequence[Sample]) -> Site:
-    """Outcomes are the ones that the bundle can predict, and the ones that happened although it cannot."""
+def _text(encoder: SbertEncoder | None) -> Text:
+    """BLEU of sessions, and BERTScore where an encoder is given."""
+
+    def measure(generated: Sequence[Pages], actual: Sequence[Pages]) -> TextMetrics:
+        own = bleu(generated, actual)
+        if encoder is None:
+            return TextMetrics(bleu=own)
+        precision, recall, f1 = bert_score(generated, actual, encoder)
+        return TextMetrics(bleu=own, bert_precision=precision, bert_recall=recall, bert_f1=f1)
+
+    return measure
+
+
+def _site(bundle: Bundle, dataset: Dataset, samples: Sequence[Sample], model: str) -> Site:
+    """Outcomes are the ones that the model can predict, and the ones that happened although it cannot."""
+    own = model in OWN
+    predictable = bundle.manifest.outcomes if own else dataset.outcomes()
     happened = frozenset(page for sample in samples for page in sample.next_session)
     outcomes = {
         name: pages
         for name, pages in bundle.rules.outcome_pages().items()
-        if name in bundle.manifest.outcomes or not happened.isdisjoint(pages)
+        if name in predictable or not happened.isdisjoint(pages)
     }
-    return Site(bundle.vocabulary, frozenset(dataset.vocabulary().pages), outcomes)
-
-
-class _Stages:
-    """Wall time by stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        self.seconds[name] = round(time.perf_counter() - started, 3)
+    vocabulary = dataset.vocabulary()
+    return Site(bundle.vocabulary if own else vocabulary, frozenset(vocabulary.pages), outcomes)

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from browsing.selector import Selector
+from training.hardware import adamw
 from training.hetlm.losses import mean_distance
-from training.predictors import Weights, load_weights, weights_of
+from training.predictors import Weights, live_weights, load_weights
 from training.run import adam_tensors, restore_adam
 from training.settings import Settings
 
@@ -35,18 +36,10 @@ class Ensemble:
         return len(self.predictors)
 
     def _critic(self, predictor: nn.Module) -> torch.optim.AdamW:
-        return torch.optim.AdamW(
-            predictor.parameters(),
-            lr=self.settings.predictor_learning_rate,
-            weight_decay=self.settings.predictor_weight_decay,
-        )
+        return adamw(predictor, self.settings.predictor_learning_rate, self.settings.predictor_weight_decay)
 
     def _actor(self, selector: Selector) -> torch.optim.AdamW:
-        return torch.optim.AdamW(
-            selector.parameters(),
-            lr=self.settings.selector_learning_rate,
-            weight_decay=self.settings.selector_weight_decay,
-        )
+        return adamw(selector, self.settings.selector_learning_rate, self.settings.selector_weight_decay)
 
     def keep(self, clusters: Sequence[int]) -> None:
         """Drop every cluster but these. The selector's moments are cut with its outputs."""
@@ -63,11 +56,11 @@ class Ensemble:
         self.origins = [self.origins[k] for k in clusters]
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything that an interruption must not lose, by name."""
+        """Everything that an interruption must not lose, by name: no copies, the next step changes them."""
         tensors = {f"selector/{n}": t for n, t in self.selector.state_dict().items()}
         tensors |= {"centroids": self.centroids, **adam_tensors(self.actor, self.selector, "actor/")}
         for origin, predictor, critic in zip(self.origins, self.predictors, self.critics, strict=True):
-            tensors |= {f"predictor/{origin}/{n}": t for n, t in weights_of(predictor).items()}
+            tensors |= {f"predictor/{origin}/{n}": t for n, t in live_weights(predictor).items()}
             tensors |= adam_tensors(critic, predictor, f"critic/{origin}/")
         return tensors
 
@@ -87,10 +80,6 @@ class Ensemble:
 def hard_centroids(z: Tensor, own: Tensor, clusters: int) -> Tensor:
     """The mean embedding of each cluster's users, [K, d]; of all users for a cluster without any."""
     return torch.stack([z[own == k].mean(0) if bool((own == k).any()) else z.mean(0) for k in range(clusters)])
-
-
-def clip(model: nn.Module, norm: float) -> None:
-    torch.nn.utils.clip_grad_norm_(model.parameters(), norm)
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -15,13 +15,14 @@ from browsing.console import STDERR, progress
 from browsing.encoder import Vectors
 from browsing.selector import Selector
 from training.batches import Batch, Example, collate, epoch_rows, seed_of
-from training.hetlm.ensemble import Ensemble, clip, device_of, hard_centroids
+from training.hardware import Hardware
+from training.hetlm.ensemble import Ensemble, device_of, hard_centroids
 from training.hetlm.keeping import SHARED, Keeper, System, Version
 from training.hetlm.losses import selector_loss
 from training.predictors import weights_of
-from training.pretrain import CLIP, AfterEpoch, per_page
+from training.pretrain import CLIP, AfterEpoch, per_page, set_rate
 from training.run import Run, State
-from training.scoring import target_nats, token_nats
+from training.scoring import row_nats, target_nats, token_nats
 from training.screen import EpochTable
 
 STAGE = "tune"
@@ -48,29 +49,41 @@ class Tuned:
 
 
 def tune(
-    selector: Selector, shared: nn.Module, train: Users, select: Users, run: Run, after_epoch: AfterEpoch
+    selector: Selector,
+    shared: nn.Module,
+    train: Users,
+    select: Users,
+    run: Run,
+    after_epoch: AfterEpoch,
+    hardware: Hardware | None = None,
 ) -> Tuned:
     """Fine-tune the selector and K copies of `shared` together; goes on from the run's last finished epoch.
 
-    With method `hetlm` the critics train on the users that the selector gives them, batch by batch; otherwise on those
-    of the start (`train.start`), and the selector stays as it is. Clusters that no training user falls into are
-    dropped, at the start and after every epoch.
+    With method `hetlm` the critics train on the users that the selector gives them, batch by batch; with the others,
+    and in the first `hold` epochs, on those of the start (`train.start`), and the selector stays as it is. Clusters
+    that no training user falls into are dropped, at the start and after every epoch. Everything happens in this
+    process, on the device of `shared`.
     """
     settings = run.settings
+    hardware = hardware or Hardware(device_of(shared), settings.precision)
     device = device_of(shared)
     z, select_z = torch.from_numpy(train.z).to(device), torch.from_numpy(select.z).to(device)
     selector = selector.to(device)
     own = assign(selector, z)
     ensemble = Ensemble(selector, shared, hard_centroids(z, own, selector.clusters), settings)
     own = _drop_empty(ensemble, z, own)
-    shared_nats, tokens = target_nats(shared, [e.pair for e in select.examples])
+    with hardware.autocast():
+        shared_nats, tokens = target_nats(shared, [e.pair for e in select.examples])
     keeper = Keeper(Version(SHARED, 0, weights_of(shared), shared_nats), tokens)
     done = 0
     if state := run.load(STAGE):
         ensemble.restore(state.tensors, state.document["origins"], state.document["reference"])
+        hardware.restore(state.document["hardware"])
         keeper.restore(state.tensors, state.document["keeper"])
         own, done = state.tensors["own"].to(device), state.epoch
-    fixed = None if settings.method == "hetlm" else _places(_start(train, device), own, ensemble.origins)
+    # Epochs in which the start's clusters are taken as they are: all, unless the selector learns.
+    hold = settings.hold if settings.method == "hetlm" else settings.tune_epochs
+    started = _places(_start(train, device), own, ensemble.origins) if hold else own
     table = EpochTable(_COLUMNS)
     lengths = np.array([len(e.ids) for e in train.examples], np.int64)
     for epoch in range(done + 1, settings.tune_epochs + 1):
@@ -80,16 +93,20 @@ def tune(
         clusters = ensemble.clusters
         with progress(f"fine-tuning, epoch {epoch}", len(lengths), "samples") as advance:
             batches = list(epoch_rows(lengths, settings.tune_batch_size, seed_of(settings.seed, STAGE, "rows", epoch)))
+            batches = batches[: settings.limit_batches]
             for step, rows in enumerate(batches):
                 batch = collate(train.examples, rows, device)
                 place = ((epoch - 1) * len(batches) + step) / (settings.tune_epochs * len(batches))
-                labels = None if fixed is None else fixed[batch.rows]
-                train_batch(ensemble, batch, z[batch.rows], labels, settings.alpha * place, sums)
+                labels = started[batch.rows] if epoch <= hold else None
+                for critic in ensemble.critics:
+                    set_rate(critic, settings.predictor_learning_rate, place)
+                train_batch(ensemble, batch, z[batch.rows], labels, settings.alpha * place, sums, hardware)
                 advance(len(rows))
         before = _named(own, ensemble.origins)
         own = _drop_empty(ensemble, z, assign(ensemble.selector, z))
         moved = int((_named(own, ensemble.origins) != before).sum())
-        nats = _validate(ensemble, select)
+        with hardware.autocast():
+            nats = _validate(ensemble, select)
         held = assign(ensemble.selector, select_z).cpu().numpy()
         system = keeper.offer(epoch, ensemble.selector.state_dict(), ensemble.predictors, ensemble.origins, held, nats)
         seconds = time.perf_counter() - began
@@ -109,7 +126,12 @@ def tune(
             "seconds": round(seconds, 3),
         }
         run.log(record)
-        document = {"origins": ensemble.origins, "reference": ensemble.reference, "keeper": keeper.document()}
+        document = {
+            "origins": ensemble.origins,
+            "reference": ensemble.reference,
+            "keeper": keeper.document(),
+            "hardware": hardware.document(),
+        }
         run.save(STAGE, State(epoch, ensemble.tensors() | keeper.tensors() | {"own": own}, document))
         _show(table, record)
         after_epoch(STAGE, epoch)
@@ -128,10 +150,14 @@ def train_batch(
     labels: Tensor | None,
     alpha: float,
     sums: _Sums,
+    hardware: Hardware,
 ) -> None:
     """One step of Algorithm 1: the critics on their own rows (equation 2), then the selector on L_O.
 
     `labels` [B]: fixed clusters; then the selector does not learn, and no row is scored by another's predictor.
+
+    A row costs its own predictor a forward and a backward pass, whose loss L1 takes over, and the K-1 others a forward
+    pass: with a backward pass as dear as two forward ones, (K + 2) / 3 times the single model's epoch.
     """
     settings = ensemble.settings
     logits: Tensor = ensemble.selector(z)
@@ -141,19 +167,18 @@ def train_batch(
     for k, (predictor, critic) in enumerate(zip(ensemble.predictors, ensemble.critics, strict=True)):
         mine = own == k
         if labels is None and not bool(mine.all()):
-            with torch.no_grad():
-                others = token_nats(predictor, batch.ids[~mine], batch.target[~mine])
-            nats[~mine, k] = others.sum(1)
+            with hardware.autocast():
+                others = row_nats(predictor, batch.ids[~mine], batch.target[~mine])
+            nats[~mine, k] = others.to(nats.dtype)
         if bool(mine.any()):
             target = batch.target[mine]
             scored = target if settings.critic == "target" else batch.scored[mine]
-            own_nats = token_nats(predictor, batch.ids[mine], scored)
+            with hardware.autocast():
+                own_nats = token_nats(predictor, batch.ids[mine], scored)
             # 'paper': l_k summed over a session, averaged over sessions; 'scaled': averaged over tokens.
             per = int(mine.sum()) if settings.losses == "paper" else int(scored.sum())
-            critic.zero_grad()
-            torch.autograd.backward(own_nats.sum() / per)
-            clip(predictor, CLIP)
-            critic.step()
+            hardware.backward(own_nats.sum() / per)
+            hardware.step(critic, predictor, CLIP)
             nats[mine, k] = (own_nats.detach() * target).sum(1)
     sums.critic += float(nats.gather(1, own[:, None]).sum())
     sums.tokens += int(tokens.sum())
@@ -171,10 +196,8 @@ def train_batch(
         rate=settings.centroid_rate,
         reference=ensemble.reference,
     )
-    ensemble.actor.zero_grad()
-    torch.autograd.backward(loss.total)
-    clip(ensemble.selector, CLIP)
-    ensemble.actor.step()
+    hardware.backward(loss.total)
+    hardware.step(ensemble.actor, ensemble.selector, CLIP)
     ensemble.centroids = loss.centroids
     sums.add(len(own), float(loss.l1), float(loss.l2), float(loss.l3), float(loss.total.detach()))
 

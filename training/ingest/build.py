@@ -1,8 +1,8 @@
 """A log to a dataset directory, in passes that each hold one batch or one part of the users in memory.
 
 1. Rows become page views, spilled to disk by user.
-2. Each part's views become sessions, and the lengths of all sessions are counted.
-3. Each part's sessions become samples, and its pages are counted.
+2. Each part's views become sessions, and the lengths of all sessions and the hours of their starts are counted.
+3. Each part's sessions become samples and rows about returning, and its pages are counted.
 4. Pages are added up over the parts, and the directory is put in its place.
 """
 
@@ -29,6 +29,7 @@ from training.dataset import (
     Counts,
     DatasetInfo,
     DatasetWriter,
+    ReturnsInfo,
     Source,
     SourceFile,
 )
@@ -37,6 +38,7 @@ from training.ingest.format import Format
 from training.ingest.parse import Pager, Tally, page_views
 from training.ingest.place import beside, known, occupied, put, refusal
 from training.ingest.readers import LogError, LogFile, header
+from training.ingest.returns import HOUR, Windows, returns, windows
 from training.ingest.samples import Part
 from training.ingest.sessionise import sessionise
 from training.ingest.settings import Settings
@@ -98,6 +100,7 @@ class _Build:
         self._bar = bar
         self._tally = Tally()
         self._lengths: Counter[int] = Counter()
+        self._hours: Counter[int] = Counter()
         self._users = 0
 
     def run(self) -> DatasetInfo:
@@ -108,9 +111,16 @@ class _Build:
         eligible, threshold = self._sample_of_users(parts, rules)
         counter = PageCounter(self._work / "pages")
         sampled = 0
-        with DatasetWriter(self._out, self._context) as writer, self._bar("samples", len(parts), "parts") as advance:
+        times = windows(self._hours, self._filters)
+        with (
+            DatasetWriter(self._out, self._context, returns=times is not None) as writer,
+            self._bar("samples", len(parts), "parts") as advance,
+        ):
             for path in parts:
-                part = Part(_within(pl.read_ipc(path), rules), self._filters)
+                sessions = _within(pl.read_ipc(path), rules)
+                part = Part(sessions, self._filters)
+                if times is not None:
+                    writer.add_returns(returns(sessions, part.whose(), threshold, times, rules.outcome_pages()))
                 part.keep(threshold)
                 sampled += part.users
                 for split, samples in part.samples().items():
@@ -147,6 +157,7 @@ class _Build:
                     window_start=_iso(tally.earliest),
                     window_end=_iso(tally.latest),
                     rule_version=rules.version,
+                    returns=_about_returns(times, writer),
                 ),
             )
 
@@ -176,6 +187,7 @@ class _Build:
                 sessions = sessionise(views, self._form.rules)
                 self._users += sessions["user"].n_unique()
                 self._lengths.update(dict(sessions["length"].value_counts().iter_rows()))
+                self._hours.update(dict((sessions["started"] // HOUR).value_counts().iter_rows()))
                 parts.append(directory / f"{len(parts)}.arrow")
                 sessions.write_ipc(parts[-1], compression="lz4")
                 advance(views.height)
@@ -232,6 +244,13 @@ class _Build:
     def _name(self) -> str:
         rest = f" and {len(self._files) - 1} more" if len(self._files) > 1 else ""
         return f"{self._files[0].path}{rest}"
+
+
+def _about_returns(times: Windows | None, writer: DatasetWriter) -> ReturnsInfo | None:
+    if times is None:
+        return None
+    as_of, lookback = times.described()
+    return ReturnsInfo(lookback_days=lookback, as_of=as_of, users=writer.visitors, returned=writer.returned)
 
 
 _LEAN = ["user", "started", "length"]

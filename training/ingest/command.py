@@ -82,6 +82,12 @@ def ingest(
     samples_per_user: Annotated[int | None, _option("newest sessions taken as targets (1)", panel=_FILTERS)] = None,
     users: Annotated[int | None, _option("take a seeded sample of so many users", panel=_FILTERS)] = None,
     split: Annotated[Literal["user", "time"] | None, _option("how test users differ (user)", panel=_FILTERS)] = None,
+    test_share: Annotated[float | None, _option("share of the users that test (0.1)", panel=_FILTERS)] = None,
+    test_fold: Annotated[
+        int | None, _option("which share of the users tests, from 0: five runs at 0.2 test everybody", panel=_FILTERS)
+    ] = None,
+    select_share: Annotated[float | None, _option("share of the others that select (0.1)", panel=_FILTERS)] = None,
+    calibrate_share: Annotated[float | None, _option("share that calibrates (0.05)", panel=_FILTERS)] = None,
     split_at: Annotated[str | None, _option("test targets begin here: an ISO 8601 date", panel=_FILTERS)] = None,
     seed: Annotated[int | None, _option("of the split and the sample of users (0)", panel=_FILTERS)] = None,
     max_bad_rows: Annotated[float | None, _option("share of rows that may be unusable (0.01)", panel=_FILTERS)] = None,
@@ -151,6 +157,10 @@ def ingest(
         "users": users,
         "split": split,
         "split_at": split_at,
+        "test_share": test_share,
+        "test_fold": test_fold,
+        "select_share": select_share,
+        "calibrate_share": calibrate_share,
         "seed": seed,
         "max_bad_rows": max_bad_rows,
     }

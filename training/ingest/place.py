@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from browsing.hashing import file_sha256
-from training.dataset import INFO, SPLITS, Dataset, DatasetError, DatasetInfo
+from training.dataset import INFO, RETURNS, SPLITS, Dataset, DatasetError, DatasetInfo
 from training.ingest.readers import LogError
 
 
@@ -27,9 +27,8 @@ def known(out: Path) -> DatasetInfo | None:
     """What is at `out`, if it is a whole dataset."""
     try:
         dataset = Dataset.load(out)
-        whole = all(
-            file_sha256(out / f"{split}.parquet") == dataset.info.hashes[f"{split}.parquet"] for split in SPLITS
-        )
+        large = [*(f"{split}.parquet" for split in SPLITS), *({RETURNS} & dataset.info.hashes.keys())]
+        whole = all(file_sha256(out / name) == dataset.info.hashes[name] for name in large)
     except (DatasetError, KeyError):
         return None
     return dataset.info if whole else None

@@ -14,9 +14,6 @@ from numpy.typing import NDArray
 from training.dataset import CONTEXT, SPLITS, Split
 from training.ingest.settings import Filters
 
-TEST, SELECT, CALIBRATE = 0.10, 0.10, 0.05
-"""Shares: TEST of all users; SELECT and CALIBRATE of the others; the rest trains."""
-
 
 @dataclass(frozen=True, slots=True)
 class Draws:
@@ -26,14 +23,22 @@ class Draws:
     lot: NDArray[np.uint64]
 
 
-def draw(users: Sequence[str], seed: int) -> Draws:
-    """By hash of the seed and the user, so the same for a user whatever else the log holds."""
-    digests = b"".join(blake2b(f"{seed}\0{user}".encode(), digest_size=24).digest() for user in users)
+def draw(users: Sequence[str], filters: Filters) -> Draws:
+    """By hash of the seed and the user, so the same for a user whatever else the log holds.
+
+    Test users are those whose number falls into the `test_fold`-th stretch of the length `test_share`: with a share of
+    1/n the folds 0 to n - 1 test every user exactly once.
+    """
+    digests = b"".join(blake2b(f"{filters.seed}\0{user}".encode(), digest_size=24).digest() for user in users)
     numbers = np.frombuffer(digests, dtype="<u8").reshape(-1, 3)
     test, rest = numbers[:, 0] / 2.0**64, numbers[:, 1] / 2.0**64
+    first = filters.test_fold * filters.test_share
+    tested = (first <= test) & (test < first + filters.test_share)
     train, select, calibrate, held_out = (SPLITS.index(s) for s in ("train", "select", "calibrate", "test"))
     split = np.select(
-        [test < TEST, rest < SELECT, rest < SELECT + CALIBRATE], [held_out, select, calibrate], train
+        [tested, rest < filters.select_share, rest < filters.select_share + filters.calibrate_share],
+        [held_out, select, calibrate],
+        train,
     ).astype(np.uint8)
     return Draws(split, numbers[:, 2].astype(np.uint64))
 
@@ -55,7 +60,7 @@ class Part:
         """Row of each user's first session."""
         self._user = runs
         names = sessions["user"].gather(self._first).to_list()
-        self._draws = draw(names, filters.seed)
+        self._draws = draw(names, filters)
         allowed = np.arange(n) > self._first[runs] if n else np.zeros(0, bool)
         if filters.split_at is not None:
             late = sessions["started"].to_numpy() >= _micros(filters.split_at)
@@ -65,6 +70,10 @@ class Part:
         after_last = np.append(self._first[1:], n)
         from_end = np.repeat(count[after_last - 1], after_last - self._first) - count if n else count
         self._targets: NDArray[np.int64] = np.flatnonzero(allowed & (from_end < filters.samples_per_user))
+
+    def whose(self) -> Draws:
+        """Of each session's user, [n]."""
+        return Draws(self._draws.split[self._user], self._draws.lot[self._user])
 
     def lots(self) -> NDArray[np.uint64]:
         """The sampling numbers of the users that have a target."""

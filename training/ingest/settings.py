@@ -55,6 +55,10 @@ class Filters(_Section):
     samples_per_user: int = Field(default=1, ge=1, description="the newest sessions that each become a target")
     users: int | None = Field(default=None, ge=1, description="a seeded sample of this many eligible users")
     split: Literal["user", "time"] = "user"
+    test_share: float = Field(default=0.1, gt=0, lt=1, description="share of the users that test")
+    test_fold: int = Field(default=0, ge=0, description="which share of the users tests: 0 to 1 / test_share - 1")
+    select_share: float = Field(default=0.1, ge=0, lt=1, description="share of the other users that select")
+    calibrate_share: float = Field(default=0.05, ge=0, lt=1, description="share of the other users that calibrate")
     split_at: datetime | None = Field(default=None, description="time split: test targets begin here or later")
     seed: int = Field(default=0, description="of the split and of the sample of users")
     max_bad_rows: float = Field(default=0.01, ge=0, le=1, description="share of rows that may be unusable")
@@ -68,6 +72,13 @@ class Filters(_Section):
     def _whole(self) -> Filters:
         if (self.split == "time") != (self.split_at is not None):
             raise ValueError("a split by time needs both: split = time and split_at = a date")
+        if (self.test_fold + 1) * self.test_share > 1 + 1e-9:
+            raise ValueError(
+                f"fold {self.test_fold} lies outside: with test_share {self.test_share} the last one is "
+                f"{int(1 / self.test_share + 1e-9) - 1}"
+            )
+        if self.select_share + self.calibrate_share >= 1:
+            raise ValueError("select_share and calibrate_share leave nobody to train on")
         return self
 
 

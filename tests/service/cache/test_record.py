@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from transformers import LlamaForCausalLM
 
-from browsing.encoder import rounded
+from browsing.encoder import Encoder, rounded
+from browsing.encoders.joined import JoinedEncoder
+from browsing.encoders.predictor import PredictorEncoder
 from service.cache.record import Keys, pack, unpack
+from tests import tiny
 from tests.tiny import TinyEncoder
 
 SECRET = b"a secret of a deployment"
@@ -17,6 +23,10 @@ class OtherWeights(TinyEncoder):
 
 class OtherTokenizer(TinyEncoder):
     tokenizer_sha256 = "0" * 64
+
+
+class OtherLength(TinyEncoder):
+    max_tokens = 64
 
 
 def key(*pages: str, secret: bytes = SECRET, encoder: TinyEncoder | None = None, rules: str = "r1") -> bytes:
@@ -34,9 +44,33 @@ def test_a_key_depends_on_all_that_the_vector_depends_on_and_on_the_secret() -> 
         key("/", "/bags", secret=b"a secret of another deployment"),
         key("/", "/bags", encoder=OtherWeights()),
         key("/", "/bags", encoder=OtherTokenizer()),
+        key("/", "/bags", encoder=OtherLength()),
         key("/", "/bags", rules="r2"),
     ]
-    assert len({key("/", "/bags"), *others}) == 6
+    assert len({key("/", "/bags"), *others}) == 7
+
+
+def test_predictors_of_two_bundles_share_no_key(tmp_path: Path) -> None:
+    words = tiny.vocabulary()
+    first, again, other = (
+        PredictorEncoder(tiny.predictor(tmp_path / name, words, seed=seed))
+        for name, seed in (("first", 1), ("again", 1), ("other", 2))
+    )
+    encoders: list[Encoder] = [
+        first,
+        other,
+        JoinedEncoder(TinyEncoder(), first),
+        JoinedEncoder(TinyEncoder(), other),
+        TinyEncoder(),
+    ]
+    assert len({Keys(SECRET, encoder, "r1").key(["/bags"]) for encoder in encoders}) == len(encoders)
+    assert Keys(SECRET, again, "r1").key(["/bags"]) == Keys(SECRET, first, "r1").key(["/bags"])
+    renamed = PredictorEncoder.from_model(
+        LlamaForCausalLM.from_pretrained(tmp_path / "first"),
+        tiny.vocabulary((*tiny.SIX_PAGES[:-1], "/hats")),
+        first.weights_sha256,
+    )
+    assert Keys(SECRET, renamed, "r1").key(["/bags"]) != Keys(SECRET, first, "r1").key(["/bags"])
 
 
 def test_pages_cannot_run_into_each_other() -> None:

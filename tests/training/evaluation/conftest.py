@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from browsing.bundle import Bundle, seal
-from browsing.encoder import pool
+from browsing.encoder import DECAY, pool
 from browsing.selector import Selector
 from tests import tiny
 from tests.training.evaluation.site import sample, write_dataset
@@ -32,7 +32,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory, people: list[Sample]) -> Bu
     root = tmp_path_factory.mktemp("evaluation") / "bundle"
     manifest = tiny.bundle(root)
     selector = Selector.load(root / "selector.safetensors")
-    z = torch.from_numpy(np.stack([pool(tiny.TinyEncoder().encode(person.history)) for person in people]))
+    z = torch.from_numpy(np.stack([pool(tiny.TinyEncoder().encode(person.history), DECAY) for person in people]))
     with torch.no_grad():
         selector.standardise(z)
         logits = selector(z)

@@ -9,9 +9,11 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from browsing.encoder import SbertEncoder
+from browsing.encoders.sbert import SbertEncoder
+from browsing.hashing import file_sha256
 from tests import tiny
 from training.dataset import Dataset, Sample
+from training.evaluation import command
 from training.evaluation.command import evaluate
 from training.evaluation.result import Evaluation
 
@@ -39,16 +41,36 @@ def test_tables_and_file(real: Path, dataset: Dataset, tmp_path: Path) -> None:
     assert written.settings.decode == "greedy"
     assert "Combined" in result.stdout
     assert f"{written.combined.pages.iou:.3f}" in result.stdout
-    assert list(tmp_path.iterdir()) == [out]
+    assert sorted(tmp_path.iterdir()) == [out, tmp_path / "result.users.parquet"]
+    assert written.users_sha256 == file_sha256(tmp_path / "result.users.parquet")
+    assert "greedy" not in written.combined.others
+    assert written.combined.intervals["pages.iou"][0] <= written.combined.pages.iou
 
 
 def test_json_is_one_line_and_nothing_else(real: Path, dataset: Dataset) -> None:
-    result = run(real, dataset.root, "--samples", "2", "--users", "5", "--model", "markov", "--json")
+    result = run(real, dataset.root, "--samples", "2", "--users", "5", "--model", "fallback", "--json")
     assert result.exit_code == 0, result.stderr
     assert result.stdout.count("\n") == 1
     document = Evaluation.model_validate(json.loads(result.stdout))
-    assert document.method == "markov"
+    assert document.method == "fallback"
     assert document.combined.n == 5
+
+
+def test_an_unknown_model_is_a_mistake_that_lists_the_known(real: Path, dataset: Dataset) -> None:
+    result = run(real, dataset.root, "--model", "other")
+    assert result.exit_code == 2
+    message = " ".join(result.stderr.split())
+    assert "no model 'other': it is one of bundle, shared, fallback, " in message
+    assert "popularity" in message
+
+
+def test_a_missing_extra_is_found_before_hours_of_work(
+    real: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "find_spec", lambda name: None)
+    result = run(real, dataset.root, "--bert-score")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "pip install 'hetlm[bertscore]'" in " ".join(result.stderr.split())
 
 
 @pytest.mark.parametrize("folder", ["missing", ""])
@@ -75,7 +97,7 @@ def test_a_bundle_of_another_encoder_is_a_mistake(dataset: Dataset, tmp_path: Pa
     tiny.bundle(tmp_path / "bundle")
     result = run(tmp_path / "bundle", dataset.root)
     assert result.exit_code == 2
-    assert "another encoder" in result.stderr
+    assert "trained with the encoder tiny" in " ".join(result.stderr.split())
 
 
 def test_an_output_that_cannot_be_written_is_found_first(real: Path, dataset: Dataset, tmp_path: Path) -> None:
@@ -88,7 +110,7 @@ def test_an_output_that_cannot_be_written_is_found_first(real: Path, dataset: Da
 
 
 @pytest.mark.parametrize(
-    "option", [("--users", "0"), ("--samples", "0"), ("--seed", "-1"), ("--decode", "best"), ("--model", "other")]
+    "option", [("--users", "0"), ("--samples", "0"), ("--seed", "-1"), ("--decode", "best"), ("--resamples", "-1")]
 )
 def test_options_out_of_range_are_mistakes(
     option: tuple[str, str], real: Path, dataset: Dataset, people: list[Sample]

@@ -15,7 +15,7 @@ from browsing.engines.table import TableEngine
 from browsing.forecast import Forecaster, Options, Question
 from browsing.vocabulary import BOS, EOS
 from tests import tiny
-from training.evaluation.forecasts import forecasts, question_seed
+from training.evaluation.forecasts import DECODES, decoded_forecasts, forecasts, question_seed
 
 WORDS = tiny.vocabulary()
 OPTIONS = Options(samples=4, seed=3)
@@ -70,6 +70,19 @@ def test_answers_keep_the_questions_order_and_do_not_depend_on_concurrency() -> 
         return forecaster().summarise(asked[place], draws, own)
 
     assert [asyncio.run(alone(place)) for place in range(20)] == many
+
+
+def test_both_decodes_are_what_either_alone_would_be_from_half_the_draws() -> None:
+    asked = questions(20)
+    engine = TableEngine([table(0), table(1)])
+    both = asyncio.run(decoded_forecasts(engine, forecaster(), asked, OPTIONS))
+    assert list(both) == ["consensus", "greedy"]
+    drawn = len(engine.requests)
+    for decode in DECODES:
+        own = replace(OPTIONS, decode=decode)
+        assert both[decode] == asyncio.run(forecasts(engine, forecaster(), asked, own))
+    assert len(engine.requests) == 3 * drawn
+    assert both["consensus"] != both["greedy"]
 
 
 def test_concurrency_bounds_the_questions_under_way() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -10,8 +13,11 @@ from browsing.forecast import Forecast, OutcomeForecast, Question
 from tests import tiny
 from tests.training.evaluation.site import sample
 from training.dataset import Sample
+from training.evaluation.decisions import Threshold
 from training.evaluation.loss import Loss
+from training.evaluation.result import Decode, TextMetrics
 from training.evaluation.rows import Judgement, Site
+from training.evaluation.summary import Sampling, rows
 
 WORDS = tiny.vocabulary()
 SITE = Site(WORDS, frozenset(WORDS.pages), {"cart": ("/cart",), "purchase": ("/purchase",)})
@@ -30,22 +36,33 @@ def judged(
     users: list[tuple[list[str], str, list[str], int, float, float]] = USERS,
     site: Site = SITE,
     calibration: Calibration | None = None,
+    thresholds: Mapping[str, Threshold] | None = None,
+    names: Sequence[str] | None = None,
 ) -> Judgement:
     samples: list[Sample] = []
     questions: list[Question] = []
     answers: list[Forecast] = []
-    for generated, before, actual, cluster, cart, purchase in users:
-        samples.append(sample("u", [[before], actual]))
+    for i, (generated, before, actual, cluster, cart, purchase) in enumerate(users):
+        samples.append(sample(names[i] if names else f"u{i}", [[before], actual]))
         questions.append(Question(cluster, WORDS.prompt([[before]], 20).ids, ((before,),)))
         chances = {"cart": OutcomeForecast(cart, (0.0, 1.0)), "purchase": OutcomeForecast(purchase, (0.0, 1.0))}
         answers.append(Forecast(tuple(generated), (), {k: v for k, v in chances.items() if k in site.outcomes}, 0.25))
     n = len(users)
     loss = Loss(np.arange(1, n + 1).astype(np.float64), np.full(n, 2) + (np.arange(n) == 0), np.arange(n) == 0)
-    return Judgement.of(samples, questions, answers, site, calibration, loss)
+    return Judgement.of(
+        samples,
+        [question.cluster for question in questions],
+        {"greedy": answers},
+        site,
+        decode="greedy",
+        calibration=calibration,
+        thresholds=thresholds,
+        loss=loss,
+    )
 
 
 def test_page_metrics_per_cluster_and_combined() -> None:
-    (lookers, buyers), combined = judged().rows(NAMES)
+    (lookers, buyers), combined = rows(judged(), NAMES)
     assert (lookers.cluster, lookers.name, lookers.n) == (0, "lookers", 2)
     assert (buyers.cluster, buyers.name, buyers.n) == (1, "buyers", 2)
     assert (combined.cluster, combined.name, combined.n) == (None, "Combined", 4)
@@ -62,7 +79,7 @@ def test_page_metrics_per_cluster_and_combined() -> None:
 
 
 def test_variances_are_over_all_users_not_over_clusters() -> None:
-    (lookers, buyers), combined = judged().rows(NAMES)
+    (lookers, buyers), combined = rows(judged(), NAMES)
     assert lookers.variance.model_dump() == pytest.approx({"hr": 0.25, "ioa": 0.25, "iog": 0.25, "iou": 0.25})
     assert buyers.variance.model_dump() == pytest.approx({"hr": 0.25, "ioa": 1 / 36, "iog": 1 / 16, "iou": 1 / 64})
     iou = np.array([1, 0, 0.25, 0])
@@ -71,7 +88,7 @@ def test_variances_are_over_all_users_not_over_clusters() -> None:
 
 
 def test_outcomes_per_cluster_and_combined() -> None:
-    (lookers, buyers), combined = judged().rows(NAMES)
+    (lookers, buyers), combined = rows(judged(), NAMES)
     assert list(combined.outcomes) == ["cart", "purchase", "cart_or_purchase"]
     assert lookers.outcomes["cart"].model_dump() == {
         "accuracy": 1.0,
@@ -91,7 +108,7 @@ def test_outcomes_per_cluster_and_combined() -> None:
 
 
 def test_probabilities() -> None:
-    (_, buyers), combined = judged().rows(NAMES)
+    (_, buyers), combined = rows(judged(), NAMES)
     cart = combined.probabilities["cart"]
     assert cart.rate == 0.25
     assert cart.raw.mean == pytest.approx(0.5)
@@ -103,7 +120,7 @@ def test_probabilities() -> None:
 
 def test_calibrated_probabilities_stand_beside_the_raw_ones() -> None:
     shift = OutcomeCalibration(method="platt", intercept=-1.0, n=1000, positives=100, calibrated=True)
-    _, combined = judged(calibration=Calibration(outcomes={"cart": shift})).rows(NAMES)
+    _, combined = rows(judged(calibration=Calibration(outcomes={"cart": shift})), NAMES)
     cart, purchase = combined.probabilities["cart"], combined.probabilities["purchase"]
     assert cart.calibrated is not None
     expected = np.mean([1 / (1 + np.exp(1 - np.log(p / (1 - p)))) for p in (0.2, 0.4, 0.8, 0.6)])
@@ -113,7 +130,7 @@ def test_calibrated_probabilities_stand_beside_the_raw_ones() -> None:
 
 
 def test_loss_weighs_tokens_or_users() -> None:
-    (lookers, _), combined = judged().rows(NAMES)
+    (lookers, _), combined = rows(judged(), NAMES)
     assert combined.loss is not None
     assert combined.loss.nats_per_page == pytest.approx(10 / 9)
     assert combined.loss.user_mean == pytest.approx((1 / 3 + 1 + 3 / 2 + 2) / 4)
@@ -123,7 +140,7 @@ def test_loss_weighs_tokens_or_users() -> None:
 
 
 def test_lengths() -> None:
-    _, combined = judged().rows(NAMES)
+    _, combined = rows(judged(), NAMES)
     assert combined.lengths.model_dump() == pytest.approx(
         {
             "generated_views": (3 + 1 + 2 + 0) / 4,
@@ -139,27 +156,31 @@ def test_lengths() -> None:
 
 
 def test_all_users_in_one_cluster_make_its_row_the_combined_one() -> None:
-    (only,), combined = judged([(*user[:3], 2, *user[4:]) for user in USERS]).rows(NAMES)
+    (only,), combined = rows(judged([(*user[:3], 2, *user[4:]) for user in USERS]), NAMES)
     assert (only.cluster, only.name) == (2, "nobody")
-    assert only.model_dump(exclude={"cluster", "name"}) == combined.model_dump(exclude={"cluster", "name"})
+    tables = {"probabilities": {"__all__": {"raw": {"reliability", "buckets"}}}}  # in the combined row alone
+    apart: dict[str, Any] = {"cluster": True, "name": True, **tables}
+    assert only.model_dump(exclude=apart) == combined.model_dump(exclude=apart)
+    assert only.probabilities["cart"].raw.reliability == ()
+    assert sum(bin.n for bin in combined.probabilities["cart"].raw.reliability) == 4
 
 
 def test_combined_means_are_the_clusters_weighted_by_their_users() -> None:
     users = [*USERS, USERS[2], USERS[2]]
-    rows, combined = judged(users).rows(NAMES)
+    per_cluster, combined = rows(judged(users), NAMES)
     for metric in ("hr", "ioa", "iop", "iou", "new_p", "val_p"):
-        weighted = sum(row.n * getattr(row.pages, metric) for row in rows) / len(users)
+        weighted = sum(row.n * getattr(row.pages, metric) for row in per_cluster) / len(users)
         assert getattr(combined.pages, metric) == pytest.approx(weighted)
 
 
 def test_a_site_without_outcomes_has_none() -> None:
-    _, combined = judged(site=Site(WORDS, frozenset(WORDS.pages), {})).rows(NAMES)
+    _, combined = rows(judged(site=Site(WORDS, frozenset(WORDS.pages), {})), NAMES)
     assert combined.outcomes == {}
     assert combined.probabilities == {}
 
 
 def test_one_outcome_alone_has_no_union() -> None:
-    _, combined = judged(site=Site(WORDS, frozenset(WORDS.pages), {"cart": ("/cart",)})).rows(NAMES)
+    _, combined = rows(judged(site=Site(WORDS, frozenset(WORDS.pages), {"cart": ("/cart",)})), NAMES)
     assert list(combined.outcomes) == ["cart"]
 
 
@@ -168,11 +189,79 @@ def test_an_outcome_that_the_vocabulary_lacks_still_happens() -> None:
     users = judged()
     answers = [Forecast((), (), {}, 0.0)] * len(USERS)
     samples = [sample("u", [[before], actual]) for _, before, actual, *_ in USERS]
-    questions = [Question(cluster, (1,), ()) for *_, cluster, _, _ in USERS]
-    _, combined = Judgement.of(samples, questions, answers, site, None, users.loss).rows(NAMES)
+    clusters = [cluster for *_, cluster, _, _ in USERS]
+    judgement = Judgement.of(samples, clusters, {"greedy": answers}, site, decode="greedy", loss=users.loss)
+    _, combined = rows(judgement, NAMES)
     purchase = combined.outcomes["purchase"]
     assert (purchase.happened, purchase.predicted, purchase.recall, purchase.precision) == (1, 0, 0.0, 0.0)
     assert combined.probabilities == {}
+
+
+def test_both_decodes_stand_in_one_row() -> None:
+    samples = [sample("u", [["/"], ["/bags"]]), sample("v", [["/"], ["/shoes"]])]
+    answers: dict[Decode, list[Forecast]] = {
+        "consensus": [Forecast(("/bags",), (), {}, 0.0), Forecast(("/shoes",), (), {}, 0.0)],
+        "greedy": [Forecast(("/bags",), (), {}, 0.0), Forecast((), (), {}, 0.0)],
+    }
+    _, combined = rows(Judgement.of(samples, [0, 0], answers, SITE, decode="consensus"), NAMES)
+    assert combined.pages.iou == 1.0
+    assert list(combined.others) == ["greedy"]
+    assert combined.others["greedy"].pages.iou == 0.5
+    assert combined.others["greedy"].lengths.empty == 0.5
+    _, turned = rows(Judgement.of(samples, [0, 0], answers, SITE, decode="greedy"), NAMES)
+    assert turned.pages == combined.others["greedy"].pages
+    assert turned.others["consensus"].pages == combined.pages
+
+
+def test_thresholds_decide_beside_the_decoded_session() -> None:
+    chosen = {
+        "cart": Threshold(0.5, 90, 30, "raw"),
+        "purchase": Threshold(None, 90, 3, "raw"),
+        "cart_or_purchase": Threshold(0.6, 90, 31, "raw"),
+    }
+    _, combined = rows(judged(thresholds=chosen), NAMES)
+    cart = combined.decisions["cart"]
+    assert (cart.threshold, cart.users, cart.positives, cart.kind) == (0.5, 90, 30, "raw")
+    assert cart.metrics is not None
+    # P(cart) 0.2 0.4 0.8 0.6, it happened to the third
+    assert (cart.metrics.predicted, cart.metrics.hits, cart.metrics.recall, cart.metrics.precision) == (2, 1, 1.0, 0.5)
+    assert combined.decisions["purchase"].metrics is None
+    either = combined.decisions["cart_or_purchase"].metrics
+    assert either is not None  # the higher of the two: 0.2 0.4 0.8 0.6, it happened to the last two
+    assert (either.predicted, either.hits, either.f1) == (2, 2, 1.0)
+
+
+def test_every_interval_is_named_by_its_figures_path() -> None:
+    chosen = {"cart": Threshold(0.5, 90, 30, "raw")}
+    _, combined = rows(judged([*USERS] * 20, thresholds=chosen), NAMES, Sampling(200, seed=1))
+    document = combined.model_dump()
+    assert {"pages.iou", "variance.hr", "outcomes.cart_or_purchase.f1", "loss.nats_per_page"} <= set(combined.intervals)
+    assert {"probabilities.cart.raw.auc", "decisions.cart.metrics.f1", "ranking.mrr"} <= set(combined.intervals)
+    for path, (low, high) in combined.intervals.items():
+        value = document
+        for part in path.split("."):
+            value = value[part]
+        assert low - 1e-9 <= float(str(value)) <= high + 1e-9
+    assert rows(judged(), NAMES)[1].intervals == {}
+
+
+def test_samples_of_one_user_are_resampled_together() -> None:
+    """Twenty samples of four users, alike within a user, say no more than the four: the interval stays as wide."""
+    people = ["a", "b", "c", "d"]
+    once = rows(judged(USERS, names=people), NAMES, Sampling(1000))[1]
+    repeated = judged([user for user in USERS for _ in range(20)], names=[p for p in people for _ in range(20)])
+    many = rows(repeated, NAMES, Sampling(1000))[1]
+    assert (once.n, once.users, many.n, many.users) == (4, 4, 80, 4)
+    assert many.pages.iou == pytest.approx(once.pages.iou)
+    assert many.intervals["pages.iou"] == pytest.approx(once.intervals["pages.iou"])
+
+
+def test_text_metrics_see_each_rows_sessions() -> None:
+    def measure(generated: Sequence[Sequence[str]], actual: Sequence[Sequence[str]]) -> TextMetrics:
+        return TextMetrics(bleu=float(10 * len(generated) + (generated[0] == actual[0])))
+
+    (lookers, buyers), combined = rows(judged(), NAMES, text=measure)
+    assert [row.text.bleu if row.text else None for row in (lookers, buyers, combined)] == [20.0, 20.0, 40.0]
 
 
 def test_nobody_cannot_be_evaluated() -> None:

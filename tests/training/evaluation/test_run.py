@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from browsing.bundle import Bundle
+from browsing.bundle import Bundle, BundleError
 from browsing.encoder import Vectors, pool
 from browsing.engine import GenerateRequest
 from browsing.engine import Path as Drawn
@@ -21,17 +21,19 @@ from browsing.markov import MarkovMixture
 from browsing.pages import PageRules
 from tests.tiny import TinyEncoder
 from tests.training.evaluation.site import sample, write_dataset
+from training import embeddings
 from training.dataset import Dataset, Sample
 from training.evaluation import run
-from training.evaluation.forecasts import forecasts
 from training.evaluation.result import Evaluation
-from training.evaluation.rows import Judgement, Site
+from training.evaluation.routing import pooled, questions, route
+from training.evaluation.rows import Site
+from training.evaluation.validation import choose
 
 OPTIONS = Options(samples=4, decode="consensus", seed=1)
 
 
 def stable(evaluation: Evaluation) -> dict[str, object]:
-    return evaluation.model_dump(exclude={"seconds"})
+    return evaluation.model_dump(exclude={"seconds", "machine", "peak_memory_mib"})
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +55,17 @@ def test_the_document_says_what_was_evaluated(evaluation: Evaluation, bundle: Bu
         "seed": 1,
         "max_steps": 8,
         "prompt_tokens": 56,
+        "resamples": 1000,
+        "validation_users": 0,  # nobody is in the other splits
+        "calibration_users": 0,
     }
-    assert list(evaluation.seconds) == ["read", "route", "loss", "generate"]
+    assert list(evaluation.seconds) == ["read", "route", "loss", "generate", "judge"]
+    assert evaluation.dataset == "dataset"
+    assert evaluation.seed == bundle.manifest.training.seed
+    assert evaluation.machine is not None
+    assert evaluation.machine.cores >= 1
+    assert evaluation.peak_memory_mib is not None
+    assert evaluation.peak_memory_mib > 50
     assert Evaluation.model_validate_json(evaluation.model_dump_json()) == evaluation
 
 
@@ -84,21 +95,38 @@ def test_the_bundles_decode_is_the_default(evaluation: Evaluation, bundle: Bundl
     assert greedy.settings.decode == "greedy"
     assert greedy.combined.pages != evaluation.combined.pages
     assert greedy.combined.probabilities == evaluation.combined.probabilities
+    # Both stand in either, from the same paths.
+    assert greedy.combined.pages == evaluation.combined.others["greedy"].pages
+    assert greedy.combined.others["consensus"].pages == evaluation.combined.pages
+    assert greedy.combined.others["consensus"].intervals["pages.iou"] == evaluation.combined.intervals["pages.iou"]
 
 
 def test_batch_equals_single(evaluation: Evaluation, bundle: Bundle, people: list[Sample]) -> None:
     """One visitor after the other, in one engine call at a time, comes to the same metrics."""
     forecaster = Forecaster(bundle.vocabulary, bundle.outcome_ids(), bundle.reference, bundle.manifest.limits.max_steps)
-    questions = run.route(bundle, people, TinyEncoder())
+    asked = route(bundle, people, TinyEncoder())
     site = Site(bundle.vocabulary, frozenset(bundle.vocabulary.pages), bundle.rules.outcome_pages())
-    engine = OneByOne(bundle.predictors())
-    answers = asyncio.run(forecasts(engine, forecaster, questions, OPTIONS, concurrency=1))
     names = [cluster.name for cluster in bundle.manifest.clusters]
-    clusters, combined = Judgement.of(people, questions, answers, site, bundle.calibration).rows(names)
+    clusters, combined = asyncio.run(
+        run.evaluate_samples(
+            OneByOne(bundle.predictors()),
+            forecaster,
+            people,
+            asked,
+            OPTIONS,
+            site,
+            names,
+            calibration=bundle.calibration,
+            concurrency=1,
+        )
+    )
     for single, batched in zip((*clusters, combined), (*evaluation.clusters, evaluation.combined), strict=True):
         assert single.pages == batched.pages
         assert single.outcomes == batched.outcomes
         assert single.lengths == batched.lengths
+        assert single.ranking is not None
+        assert batched.ranking is not None
+        assert single.ranking.mrr == pytest.approx(batched.ranking.mrr, abs=1e-6)
         for outcome, quality in single.probabilities.items():
             assert quality.raw.brier == pytest.approx(batched.probabilities[outcome].raw.brier, abs=1e-6)
 
@@ -111,10 +139,9 @@ class OneByOne(LocalEngine):
 
 
 def test_visitors_are_routed_as_alone(bundle: Bundle, people: list[Sample], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "BATCH", 5)  # several batches
+    monkeypatch.setattr(embeddings, "PART", 5)  # several batches
     encoder = TinyEncoder()
-    questions = run.route(bundle, people, encoder)
-    for person, question in zip(people, questions, strict=True):
+    for person, question in zip(people, route(bundle, people, encoder), strict=True):
         stored = np.stack([encoder.encode([session])[0].astype(np.float16) for session in person.history])
         z = pool(stored.astype(np.float32), bundle.manifest.encoder.decay)
         assert question.cluster == int(bundle.selector.probabilities(torch.from_numpy(z)[None]).argmax())
@@ -133,7 +160,7 @@ class Counting(TinyEncoder):
 
 def test_each_distinct_session_is_encoded_once(bundle: Bundle, people: list[Sample]) -> None:
     encoder = Counting()
-    run.route(bundle, [*people, *people], encoder)
+    route(bundle, [*people, *people], encoder)
     assert len(encoder.seen) == len(set(encoder.seen))
     assert set(encoder.seen) == {session for person in people for session in person.history}
 
@@ -141,9 +168,12 @@ def test_each_distinct_session_is_encoded_once(bundle: Bundle, people: list[Samp
 def test_the_markov_mixture_answers_in_the_predictors_place(
     evaluation: Evaluation, bundle: Bundle, dataset: Dataset, people: list[Sample]
 ) -> None:
-    markov = run.evaluate(bundle, dataset, TinyEncoder(), model="markov", options=OPTIONS)
-    assert markov.method == "markov"
+    markov = run.evaluate(bundle, dataset, TinyEncoder(), model="fallback", options=OPTIONS)
+    assert markov.method == "fallback"
     assert [(row.cluster, row.n) for row in markov.clusters] == [(row.cluster, row.n) for row in evaluation.clusters]
+    alone = run.evaluate(bundle, dataset, None, model="fallback", options=OPTIONS)
+    assert alone.clusters == ()
+    assert alone.combined == markov.combined
     # The mixture was fitted on such visitors, the predictors are random.
     assert markov.combined.loss is not None
     assert evaluation.combined.loss is not None
@@ -161,23 +191,24 @@ def test_the_markov_mixture_answers_in_the_predictors_place(
         async def generate(self, request: GenerateRequest) -> list[Drawn]:
             return walk(request, MarkovMixture.load(bundle.root / "fallback").distribution)
 
-    forecaster = Forecaster(bundle.vocabulary, bundle.outcome_ids(), bundle.reference, bundle.manifest.limits.max_steps)
-    questions = run.route(bundle, people, TinyEncoder())
+    limits = bundle.manifest.limits
+    forecaster = Forecaster(bundle.vocabulary, bundle.outcome_ids(), pooled(bundle.reference), limits.max_steps)
+    asked = questions(bundle, people, [0] * len(people))
     site = Site(bundle.vocabulary, frozenset(bundle.vocabulary.pages), bundle.rules.outcome_pages())
     _, combined = asyncio.run(
-        run.evaluate_samples(Plain(), forecaster, people, questions, OPTIONS, site, ["", ""], concurrency=3)
+        run.evaluate_samples(Plain(), forecaster, people, asked, OPTIONS, site, ["", ""], concurrency=3)
     )
     assert combined.pages == markov.combined.pages
     assert combined.outcomes == markov.combined.outcomes
 
 
 def test_some_users_are_drawn_by_the_seed(people: list[Sample], bundle: Bundle, dataset: Dataset) -> None:
-    first, again, other = run.choose(people, 8, 0), run.choose(people, 8, 0), run.choose(people, 8, 1)
+    first, again, other = choose(people, 8, 0), choose(people, 8, 0), choose(people, 8, 1)
     assert first == again != other
     places = [people.index(person) for person in first]
     assert places == sorted(set(places))
     assert len(first) == 8
-    assert run.choose(people, None, 0) == run.choose(people, 1000, 0) == people
+    assert choose(people, None, 0) == choose(people, 1000, 0) == people
     few = run.evaluate(bundle, dataset, TinyEncoder(), users=8, options=OPTIONS)
     assert (few.combined.n, few.settings.users, few.settings.of_users) == (8, 8, 21)
 
@@ -203,8 +234,12 @@ def test_what_does_not_belong_together_is_refused(
         run.evaluate(bundle, other, TinyEncoder())
     encoder = TinyEncoder()
     encoder.weights_sha256 = "0" * 64
-    with pytest.raises(run.EvaluationError, match=r"another encoder \(tiny\)"):
+    with pytest.raises(BundleError, match="trained with the encoder tiny"):
         run.evaluate(bundle, dataset, encoder)
+    with pytest.raises(run.EvaluationError, match="without an encoder"):
+        run.evaluate(bundle, dataset, None)
+    with pytest.raises(run.EvaluationError, match="no model 'other': it is one of bundle, shared, fallback, "):
+        run.evaluate(bundle, dataset, None, model="other")
     with pytest.raises(run.EvaluationError, match="nobody is in the split 'select'"):
         run.evaluate(bundle, dataset, TinyEncoder(), split="select")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -37,15 +38,17 @@ def frame(users: dict[str, list[int]]) -> pl.DataFrame:
 
 def test_splits_have_their_shares_and_depend_on_the_user_alone() -> None:
     users = [f"u{n}" for n in range(20_000)]
-    draws = draw(users, seed=0)
+    draws = draw(users, Filters(seed=0))
     share = {split: float((draws.split == number).mean()) for number, split in enumerate(SPLITS)}
     expected: dict[Split, float] = {"test": 0.1, "select": 0.09, "calibrate": 0.045, "train": 0.765}
     for split, p in expected.items():
         assert abs(share[split] - p) < 4 * (p * (1 - p) / len(users)) ** 0.5
-    some = draw(users[100:200], seed=0)
+    folds = [draw(users, Filters(test_share=0.2, test_fold=fold)).split == SPLITS.index("test") for fold in range(5)]
+    assert np.stack(folds).sum(0).tolist() == [1] * len(users)  # five folds test everybody once
+    some = draw(users[100:200], Filters(seed=0))
     assert (some.split == draws.split[100:200]).all()
     assert (some.lot == draws.lot[100:200]).all()
-    assert (draw(users, seed=1).split != draws.split).mean() > 0.2
+    assert (draw(users, Filters(seed=1)).split != draws.split).mean() > 0.2
     # Sampling is independent of the split: the smallest half has the same shares.
     half = draws.lot < 2**63
     assert abs(float((draws.split[half] == SPLITS.index("test")).mean()) - 0.1) < 0.015
@@ -75,7 +78,7 @@ def test_equal_to_plain_python(
     expected: dict[Split, list[tuple[str, list[int], int]]] = {split: [] for split in SPLITS}
     viewed: dict[str, tuple[int, int]] = {}
     names = sorted(users)
-    for user, number in zip(names, draw(names, 0).split, strict=True):
+    for user, number in zip(names, draw(names, Filters()).split, strict=True):
         split = SPLITS[number]
         allowed = [
             day

@@ -1,0 +1,1 @@
+"""Encoders: what a session is turned into before the selector sees it. All implement `browsing.encoder.Encoder`."""

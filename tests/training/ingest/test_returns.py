@@ -1,0 +1,174 @@
+"""Which users and visits `returns.parquet` holds, against plain Python, and in which logs there is one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from tests.training.ingest.logs import at, csv_text, run
+from training.dataset import RETURNS, RETURNS_SCHEMA, SPLITS, Dataset
+from training.ingest.returns import DAY, HOUR, Windows, returns, windows
+from training.ingest.samples import Part, draw
+from training.ingest.settings import Filters
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+CART = {"cart": ("/cart", "/basket"), "purchase": ("/thanks",)}
+Visits = list[tuple[int, list[str]]]
+
+
+def frame(users: dict[str, Visits]) -> pl.DataFrame:
+    """Sessions at the given microseconds."""
+    rows = [
+        (user, started, pages, len(pages))
+        for user, visits in sorted(users.items())
+        for started, pages in sorted(visits, key=lambda visit: visit[0])
+    ]
+    schema: dict[str, type[pl.DataType] | pl.DataType] = {
+        "user": pl.String,
+        "started": pl.Int64,
+        "pages": pl.List(pl.String),
+        "length": pl.Int64,
+    }
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def random_users(count: int = 300, days: int = 20) -> dict[str, Visits]:
+    generator = np.random.default_rng(0)
+    users: dict[str, Visits] = {}
+    for user in range(count):
+        starts = np.sort(generator.integers(0, days * DAY, int(generator.integers(1, 6))))
+        pages = np.array(["/", "/bags", "/cart", "/basket", "/thanks"])
+        users[f"u{user}"] = [
+            (int(start), generator.choice(pages, int(generator.integers(1, 4))).tolist()) for start in starts
+        ]
+    return users
+
+
+def test_equal_to_plain_python() -> None:
+    users, filters = random_users(), Filters()
+    sessions = frame(users)
+    times = Windows({"train": 10 * DAY, "select": 10 * DAY, "test": 12 * DAY}, 4 * DAY)
+    got = returns(sessions, Part(sessions, filters).whose(), 2**64 - 1, times, CART)
+    expected = []
+    names = sorted(users)
+    for user, number in zip(names, draw(names, filters).split, strict=True):
+        split = SPLITS[number]
+        if split not in times.as_of:
+            continue
+        reference = times.as_of[split]
+        before = [(s, pages) for s, pages in users[user] if reference - times.lookback <= s < reference]
+        came = any(reference <= s < reference + 7 * DAY for s, _ in users[user])
+        if before:
+            held = [[name for name, own in CART.items() if set(own) & set(pages)] for _, pages in before]
+            expected.append((split, reference, [s for s, _ in before], [len(p) for _, p in before], held, came))
+    assert len({row[0] for row in expected}) == 3
+    assert 20 < sum(row[-1] for row in expected) < len(expected) - 20
+    assert [
+        (split, _micros(as_of), [_micros(s) for s in started], pages, held, came)
+        for split, as_of, started, pages, held, came in got.select(RETURNS_SCHEMA.names).iter_rows()
+    ] == expected
+    assert set(got.columns) == set(RETURNS_SCHEMA.names), "nobody is named"
+
+
+def test_a_sample_is_drawn_from_all_users() -> None:
+    """The users of the smallest sampling numbers, of those that never return as of those that do."""
+    users = random_users()
+    sessions = frame(users)
+    whose = Part(sessions, Filters()).whose()
+    times = Windows(dict.fromkeys(SPLITS, 12 * DAY), 12 * DAY)
+    everybody = returns(sessions, whose, 2**64 - 1, times, {})
+    half = returns(sessions, whose, 2**63, times, {})
+    assert everybody["outcomes"].list.explode().list.len().sum() == 0
+    lots = draw(sorted(users), Filters()).lot
+    allowed = {user for user, lot in zip(sorted(users), lots, strict=True) if lot <= 2**63}
+    assert half.height == sum(any(start < 12 * DAY for start, _ in users[user]) for user in allowed)
+    assert 0.4 < half.height / everybody.height < 0.6
+
+
+def test_the_week_is_the_last_one_and_stragglers_do_not_move_it() -> None:
+    steady = Counter(dict.fromkeys(range(480, 480 + 24 * 20), 100))
+    times = windows(steady, Filters())
+    assert times is not None
+    last = 480 + 24 * 20 - 5  # a hundredth of the sessions is later
+    assert set(times.as_of) == set(SPLITS)
+    assert times.as_of["train"] == (last - 24 * 7) * HOUR
+    assert times.as_of["train"] - times.lookback == (480 + 4) * HOUR
+    weeks_later = Counter({**steady, 480 + 24 * 60: 90, 0: 40})
+    again = windows(weeks_later, Filters())
+    assert again is not None
+    assert abs(again.as_of["train"] - times.as_of["train"]) <= 2 * HOUR
+    assert abs(again.lookback - times.lookback) <= 4 * HOUR
+    described, lookback = times.described()
+    assert described["train"] == (EPOCH + timedelta(hours=last - 24 * 7)).isoformat()
+    assert lookback == times.lookback / DAY
+
+
+@pytest.mark.parametrize(("days", "there"), [(5, False), (10, False), (11, True)])
+def test_a_short_log_has_none(days: int, there: bool) -> None:
+    assert (windows(Counter(dict.fromkeys(range(24 * days), 1)), Filters()) is not None) is there
+    assert windows({}, Filters()) is None
+
+
+@pytest.mark.parametrize(("split_day", "tested"), [(20, True), (22, True), (23, False), (27, False)])
+def test_with_a_split_by_time_nobody_trains_on_what_comes_later(split_day: int, tested: bool) -> None:
+    hours = Counter(dict.fromkeys(range(24 * 30), 1))
+    split_at = EPOCH + timedelta(days=split_day)
+    times = windows(hours, Filters(split="time", split_at=split_at))
+    assert times is not None
+    assert times.as_of["train"] == times.as_of["select"] == times.as_of["calibrate"]
+    assert times.as_of["train"] + 7 * DAY <= split_day * DAY
+    assert ("test" in times.as_of) is tested
+    assert all(at >= split_day * DAY for split, at in times.as_of.items() if split == "test")
+    assert windows(hours, Filters(split="time", split_at=EPOCH + timedelta(days=9))) is None
+
+
+def test_ingest_writes_those_that_never_came_back_as_well(tmp_path: Path) -> None:
+    rows = []
+    for user in range(200):
+        days = [user % 20] if user % 2 else [user % 20, user % 20 + 5, 19 - user % 3]
+        rows += [(f"u{user}", page, at(24.0 * day + user / 100)) for day in days for page in ("/", "/cart")]
+    log = tmp_path / "log.csv"
+    log.write_text(csv_text(("user", "page", "time"), rows))
+    out = tmp_path / "d"
+    assert run(log, "--out", out).exit_code == 0
+    dataset = Dataset.load(out)
+    about = dataset.info.returns
+    assert about is not None
+    known = dataset.returns(SPLITS)
+    assert known is not None
+    assert known.height == about.users > dataset.info.counts.eligible_users
+    assert int(known["returned"].sum()) == about.returned
+    assert 0 < about.returned < about.users
+    train = dataset.returns(("train",))
+    assert train is not None
+    assert train["split"].unique().to_list() == ["train"]
+    assert set(train["as_of"].dt.strftime("%Y-%m-%dT%H:%M:%S+00:00")) == {about.as_of["train"]}
+    assert {"cart"} == {name for held in known["outcomes"] for session in held for name in session}
+    assert pl.read_parquet_schema(out / RETURNS).keys() == set(RETURNS_SCHEMA.names)
+    before = (out / RETURNS).read_bytes()
+    assert "already there" in run(log, "--out", out).stderr
+    (out / RETURNS).write_bytes(before[:-9])
+    assert "damaged" in run(log, "--out", out).stderr
+    (out / RETURNS).unlink()
+    assert run(log, "--out", out, "--overwrite").exit_code == 0
+    assert (out / RETURNS).read_bytes() == before
+
+
+def test_a_log_of_a_week_has_no_such_file(tmp_path: Path) -> None:
+    rows = [(f"u{n}", "/", at(30.0 * s)) for n in range(40) for s in range(3)]
+    log = tmp_path / "log.csv"
+    log.write_text(csv_text(("user", "page", "time"), rows))
+    assert run(log, "--out", tmp_path / "d").exit_code == 0
+    dataset = Dataset.load(tmp_path / "d")
+    assert dataset.info.returns is None
+    assert dataset.returns(SPLITS) is None
+    assert not (tmp_path / "d" / RETURNS).exists()
+
+
+def _micros(moment: datetime) -> int:
+    return (moment - EPOCH) // timedelta(microseconds=1)

@@ -1,0 +1,1 @@
+"""Controls: what clustering has to beat at equal numbers of training tokens."""

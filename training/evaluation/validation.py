@@ -1,0 +1,61 @@
+"""Users besides the evaluated ones: those that thresholds are chosen on, and those that a model is calibrated on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from browsing.calibration import Calibration, fit_calibration
+from training.dataset import Dataset, Sample, Split
+from training.evaluation.decisions import Threshold, choose_thresholds
+from training.evaluation.models import Answers
+from training.evaluation.probabilities import Probabilities, happenings
+from training.evaluation.rows import Site
+
+THRESHOLD_USERS = 500
+"""Users on whom thresholds are chosen, where nobody says otherwise."""
+CALIBRATION_USERS = 2000
+"""Users on whom a model is calibrated that the bundle's own calibration was not fitted to, at most."""
+
+
+def choose(samples: Sequence[Sample], users: int | None, seed: int) -> list[Sample]:
+    """At most `users` of the samples, drawn by `seed`, in their own order."""
+    if users is None or users >= len(samples):
+        return list(samples)
+    drawn = np.random.default_rng(seed).choice(len(samples), users, replace=False)
+    return [samples[place] for place in sorted(drawn.tolist())]
+
+
+def held(dataset: Dataset, splits: Sequence[Split], evaluated: Split, users: int, seed: int) -> list[Sample]:
+    """At most `users` users of the first of `splits` that is not the evaluated one and has anybody, with the newest
+    sample of each."""
+    for split in splits:
+        if split != evaluated and users and (samples := dataset.samples(split)):
+            newest: dict[str, Sample] = {}
+            for sample in samples:
+                known = newest.get(sample.user_id)
+                if known is None or sample.next_started_at > known.next_started_at:
+                    newest[sample.user_id] = sample
+            return choose(list(newest.values()), users, seed)
+    return []
+
+
+def calibrate(answers: Answers, samples: Sequence[Sample], site: Site) -> Calibration | None:
+    """Fitted as training fits the bundle's; an outcome with too few cases stays uncalibrated. None for no sample."""
+    if not samples:
+        return None
+    raw = Probabilities.of(next(iter(answers.values())), None).raw
+    happened = happenings(site.groups(), [sample.next_session for sample in samples])
+    users = [sample.user_id for sample in samples]
+    return Calibration(outcomes={name: fit_calibration(p, happened[name], users) for name, p in raw.items()})
+
+
+def thresholds(
+    answers: Answers, samples: Sequence[Sample], site: Site, calibration: Calibration | None
+) -> dict[str, Threshold]:
+    """By outcome; none for no sample."""
+    if not samples:
+        return {}
+    own = Probabilities.of(next(iter(answers.values())), calibration)
+    return choose_thresholds(own, happenings(site.groups(), [sample.next_session for sample in samples]))

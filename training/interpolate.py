@@ -1,0 +1,109 @@
+"""Between the shared and the specialised: each cluster's predictor is moved towards the better of the shared predictor
+and the single one that was fine-tuned on everybody, as far as held-out users show that this is better.
+
+    theta_k <- base + lambda (theta_k - base),    lambda from 0 (base alone) to 1 (as tuned)
+
+All were tuned from one predictor, so that the line between their weights stays in one basin. What is served is still
+one plain model per cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from training.batches import Example
+from training.hetlm.keeping import Version
+from training.predictors import Weights, load_weights
+from training.scoring import target_nats
+
+LAMBDAS = (0.0, 0.25, 0.5, 0.75, 1.0)
+FEW = 100
+"""Clusters with fewer selection users than this choose one lambda together."""
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Interpolated:
+    """The clusters' final versions and lambdas, and the base's name ("shared" or "single")."""
+
+    versions: list[Version]
+    lambdas: list[float]
+    base: str
+
+
+def interpolate(
+    model: nn.Module,
+    versions: Sequence[Version],
+    bases: Sequence[Version],
+    own: Ints,
+    select: Sequence[Example],
+    advance: Callable[[float], None] = lambda n: None,
+) -> Interpolated:
+    """Choose every cluster's lambda on the selection users, [S] of clusters `own`. `model` lends its architecture.
+
+    The base is the one with the lowest loss on all of them. Without selection users the versions stay as they are.
+    """
+    if not len(select):
+        return Interpolated(list(versions), [1.0] * len(versions), bases[0].name)
+    base = min(bases, key=lambda version: float(version.nats.sum()))
+    curves = [_curve(model, version, base, select, advance) for version in versions]
+    lambdas = choose([np.stack([v.nats for v in curve], 1) for curve in curves], own)
+    chosen = [curve[LAMBDAS.index(value)] for curve, value in zip(curves, lambdas, strict=True)]
+    return Interpolated(chosen, lambdas, base.name)
+
+
+def choose(nats: Sequence[Floats], own: Ints, few: int = FEW) -> list[float]:
+    """Each cluster's lambda. `nats[k]`: float64 [S, lambdas], all selection users under cluster k at each lambda.
+
+    One-standard-error rule: the smallest lambda whose mean loss is at most one standard error of the paired difference
+    above the best one's. Clusters of fewer than `few` users are pooled.
+    """
+    groups = [[k] for k in range(len(nats)) if int((own == k).sum()) >= few]
+    if small := [k for k in range(len(nats)) if int((own == k).sum()) < few]:
+        groups.append(small)
+    lambdas = [0.0] * len(nats)
+    for group in groups:
+        losses = np.concatenate([nats[k][own == k] for k in group])
+        for k in group:
+            lambdas[k] = LAMBDAS[_smallest(losses)]
+    return lambdas
+
+
+def _smallest(losses: Floats) -> int:
+    """The first column of `losses` [n, lambdas] that cannot be told from the best; 0 for no user."""
+    if len(losses) < 2:
+        return 0
+    best = int(losses.mean(0).argmin())
+    difference = losses - losses[:, best : best + 1]
+    error = difference.std(0, ddof=1) / np.sqrt(len(losses))
+    return int(np.flatnonzero(difference.mean(0) <= error)[0])
+
+
+def _curve(
+    model: nn.Module, version: Version, base: Version, select: Sequence[Example], advance: Callable[[float], None]
+) -> list[Version]:
+    """The versions at every lambda."""
+    curve = []
+    for value in LAMBDAS:
+        if value == 0.0 or version.name == base.name:
+            curve.append(base)
+        elif value == 1.0:
+            curve.append(version)
+        else:
+            weights = between(base.weights, version.weights, value)
+            load_weights(model, weights)
+            nats = target_nats(model, [e.pair for e in select], advance=advance)[0]
+            curve.append(Version(f"{version.name} x {value:g}", version.epoch, weights, nats))
+    return curve
+
+
+def between(base: Weights, tuned: Weights, share: float) -> Weights:
+    """base + share (tuned - base), parameter by parameter."""
+    return {name: weight + share * (tuned[name] - weight) for name, weight in base.items()}
