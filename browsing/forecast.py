@@ -164,22 +164,27 @@ class Forecaster:
         for name, paths in draws.without.items():
             estimate = outcome_estimate(paths)
             outcomes[name] = OutcomeForecast(estimate.probability, estimate.interval)
+        chances, followed = self._chances(draws)
         return Forecast(
-            next_session=self.decode(question, draws, options),
-            pages=self._pages(question, draws, options.top_pages),
+            next_session=self._decode(question, draws, options, chances),
+            pages=self._pages(question, chances, followed, options.top_pages),
             outcomes=outcomes,
             unfinished_paths=sum(not path.finished for path in draws.free) / len(draws.free),
         )
 
     def decode(self, question: Question, draws: Draws, options: Options) -> tuple[str, ...]:
         """The one next session that `options.decode` makes of the draws."""
+        return self._decode(question, draws, options, self._chances(draws)[0])
+
+    def _decode(
+        self, question: Question, draws: Draws, options: Options, chances: Mapping[int, float]
+    ) -> tuple[str, ...]:
         greedy = tuple(self.vocabulary.decode(draws.greedy.tokens))
         if options.decode == "greedy":
             return greedy
         samples = [tuple(self.vocabulary.decode(path.tokens)) for path in draws.free]
         last = question.history[-1] if question.history else ()
         known = tuple(page for page in last if page in self.vocabulary)[: self.max_steps]
-        chances, _ = self._chances(draws)
         return consensus(samples, greedy, known, {self.vocabulary.tokens[i]: p for i, p in chances.items()})
 
     def _chances(self, draws: Draws) -> tuple[dict[int, float], frozenset[int]]:
@@ -189,16 +194,17 @@ class Forecaster:
         chances = {**visit_shares(draws.free), **hazard}
         return {token: p for token, p in chances.items() if p > 0 and token not in SPECIALS}, frozenset(hazard)
 
-    def _pages(self, question: Question, draws: Draws, top: int) -> tuple[PageForecast, ...]:
+    def _pages(
+        self, question: Question, chances: Mapping[int, float], followed: frozenset[int], top: int
+    ) -> tuple[PageForecast, ...]:
         seen = {page for pages in question.history for page in pages}
-        probabilities, hazard = self._chances(draws)
-        ranked = sorted(probabilities, key=lambda token: (-probabilities[token], token))
+        ranked = sorted(chances, key=lambda token: (-chances[token], token))
         return tuple(
             PageForecast(
                 page=self.vocabulary.tokens[token],
-                probability=probabilities[token],
+                probability=chances[token],
                 seen_before=self.vocabulary.tokens[token] in seen,
-                estimator="hazard" if token in hazard else "count",
+                estimator="hazard" if token in followed else "count",
             )
             for token in ranked[:top]
         )

@@ -29,10 +29,11 @@ say "2/6  Ingest: from events to sessions, histories and targets"
 run hetlm ingest "$LOG" --format "$FORMAT" --out "$work/dataset" ${INGEST_OPTIONS:-}
 
 say "3/6  Train: one predictor for all, then one per kind of visitor, and the selector"
-run hetlm train "$work/dataset" --out "$work/bundle" --preset demo --clusters 4 ${TRAIN_OPTIONS:-}
+run hetlm train "$work/dataset" --out "$work/bundle" --preset demo --clusters 4 --warm-users 8000 --warm-epochs 2 ${TRAIN_OPTIONS:-}
 
 say "4/6  Evaluate on visitors that training never saw"
-run hetlm evaluate "$work/bundle" "$work/dataset" --users 300
+run hetlm evaluate "$work/bundle" "$work/dataset" --users 300 --out "$work/evaluation.json"
+run hetlm report "$work/bundle" "$work/evaluation.json" --out "$work/report.html"
 
 say "5/6  Serve on the $ENGINE engine"
 HETLM_LOG_LEVEL=${HETLM_LOG_LEVEL:-warning} hetlm serve "$work/bundle" --engine "$ENGINE" --port "$PORT" --metrics-port "$METRICS_PORT" &
@@ -57,10 +58,10 @@ cat >&2 <<EOF
 
 $(printf '\033[1;32mServing.\033[0m Ctrl-C stops it.')
   predictions    POST $url/predict
+  report         $work/report.html
   interface      $url/openapi.json
   metrics        http://127.0.0.1:$METRICS_PORT/metrics
   bundle         $work/bundle  (hetlm bundle show)
-  report         $work/bundle/report.html
 
 Next: make demo LOG=path/to/your/log.csv      the same on your own log
       make demo ENGINE=vllm                   the same on vLLM engines

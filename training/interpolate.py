@@ -54,8 +54,11 @@ def interpolate(
         return Interpolated(list(versions), [1.0] * len(versions), bases[0].name)
     base = min(bases, key=lambda version: float(version.nats.sum()))
     curves = [_curve(model, version, base, select, advance) for version in versions]
-    lambdas = choose([np.stack([v.nats for v in curve], 1) for curve in curves], own)
-    chosen = [curve[LAMBDAS.index(value)] for curve, value in zip(curves, lambdas, strict=True)]
+    lambdas = choose(curves, own)
+    chosen = [
+        _at(version, base, value, curve[:, LAMBDAS.index(value)])
+        for version, curve, value in zip(versions, curves, lambdas, strict=True)
+    ]
     return Interpolated(chosen, lambdas, base.name)
 
 
@@ -88,20 +91,26 @@ def _smallest(losses: Floats) -> int:
 
 def _curve(
     model: nn.Module, version: Version, base: Version, select: Sequence[Example], advance: Callable[[float], None]
-) -> list[Version]:
-    """The versions at every lambda."""
-    curve = []
+) -> Floats:
+    """The selection users' nats at every lambda, float64 [S, lambdas]. No weights are kept."""
+    columns = []
     for value in LAMBDAS:
         if value == 0.0 or version.name == base.name:
-            curve.append(base)
+            columns.append(base.nats)
         elif value == 1.0:
-            curve.append(version)
+            columns.append(version.nats)
         else:
-            weights = between(base.weights, version.weights, value)
-            load_weights(model, weights)
-            nats = target_nats(model, [e.pair for e in select], advance=advance)[0]
-            curve.append(Version(f"{version.name} x {value:g}", version.epoch, weights, nats))
-    return curve
+            load_weights(model, between(base.weights, version.weights, value))
+            columns.append(target_nats(model, [e.pair for e in select], advance=advance)[0])
+    return np.stack(columns, 1)
+
+
+def _at(version: Version, base: Version, value: float, nats: Floats) -> Version:
+    if value == 0.0 or version.name == base.name:
+        return base
+    if value == 1.0:
+        return version
+    return Version(f"{version.name} x {value:g}", version.epoch, between(base.weights, version.weights, value), nats)
 
 
 def between(base: Weights, tuned: Weights, share: float) -> Weights:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -38,7 +40,7 @@ from training.encoding import DECAYS, choose_encoding
 from training.enlarging import enlarged
 from training.evaluation.loss import markov_nats
 from training.hardware import Hardware
-from training.hetlm.keeping import SHARED, Version
+from training.hetlm.keeping import SHARED, System, Version
 from training.hetlm.loop import STAGE as TUNE
 from training.hetlm.loop import Tuned, Users, tune
 from training.interpolate import interpolate
@@ -56,7 +58,7 @@ from training.starts import (
     kmeans_start,
     likeliest_clusters,
     markov_start,
-    random_start,
+    random_selector,
     silhouette_clusters,
     token_sessions,
 )
@@ -108,7 +110,12 @@ def train_bundle_parts(
         model = _predictor(data, settings, device)
         pretrained = _pretrain(model, data, run, after_epoch, hardware)
         shared = run.pretraining / "shared"
-        save_predictor(model, pretrained.weights, data.vocabulary, shared)
+        if not shared.exists():  # other runs may be reading it
+            partial = shared.with_name(f"shared.partial-{os.getpid()}")
+            shutil.rmtree(partial, ignore_errors=True)
+            save_predictor(model, pretrained.weights, data.vocabulary, partial)
+            partial.rename(shared)
+        load_weights(model, pretrained.weights)
     single = None
     if settings.method == "single" or (settings.interpolate and settings.kinds > 1):
         with clock("single"), locked(run.single):
@@ -217,7 +224,7 @@ def _pretrain(model: nn.Module, data: Data, run: Run, after_epoch: AfterEpoch, h
 
 def _single(model: nn.Module, data: Data, run: Run, after_epoch: AfterEpoch, hardware: Hardware) -> Version:
     """The predictor fine-tuned on everybody for as many tokens as all clusters' together."""
-    nested = Run(run.single, run.settings.model_copy(update={"method": "single", "clusters": 1}))
+    nested = Run(run.single, run.settings.single())
     nothing = [np.zeros((len(split.examples), 1), np.float32) for split in (data.train, data.select)]
     start = np.zeros(len(data.train.examples), np.int64)
     train = Users(data.train.examples, nothing[0], start)
@@ -279,8 +286,6 @@ def _tune(
 
 def _only(single: Version, embedded: Embedded, model: nn.Module, data: Data) -> Tuned:
     """A system of one predictor, and a selector without a choice."""
-    from training.hetlm.keeping import System
-
     torch.manual_seed(0)
     selector = Selector(embedded.encoder.dimension, 1).eval()
     total = max(int(data.select.tokens.sum()), 1)
@@ -296,19 +301,14 @@ def _start(data: Data, embedded: Embedded, mixture: MarkovMixture, run: Run) -> 
     folder, done = run.root / "start", run.root / "start.json"
     if not done.exists():
         assignment = _assignment(data, embedded, mixture, settings)
-        with progress("selector copies the start", SELECTOR_EPOCHS, "epochs") as advance:
-            selector = copy_start(
-                embedded.train,
-                embedded.select,
-                assignment,
-                seed=settings.seed,
-                temperature=settings.temperature,
-                smoothing=settings.smoothing,
-                advance=advance,
-            )
+        if settings.method == "random":
+            sizes = np.bincount(assignment.train.argmax(1), minlength=assignment.train.shape[1]).tolist()
+            selector = random_selector(embedded.train, sizes, seed_of(settings.seed, "random"))
+            labels = selector.probabilities(torch.from_numpy(embedded.train)).argmax(1).numpy()
+        else:
+            selector, labels = _copied(embedded, assignment, settings), assignment.train.argmax(1)
         folder.mkdir(exist_ok=True)
         selector.save(folder / "selector.safetensors")
-        labels = assignment.train.argmax(1)
         save_file({"train": labels}, folder / "clusters.safetensors")
         sizes = np.bincount(labels, minlength=selector.clusters).tolist()
         copies = selector.probabilities(torch.from_numpy(embedded.train)).argmax(1).numpy()
@@ -317,6 +317,19 @@ def _start(data: Data, embedded: Embedded, mixture: MarkovMixture, run: Run) -> 
     run.log({"stage": "start", "epoch": 0, "start": settings.start, **note})
     started: NDArray[np.int64] = load_file(folder / "clusters.safetensors")["train"]
     return Selector.load(folder / "selector.safetensors").train(), started
+
+
+def _copied(embedded: Embedded, assignment: Assignment, settings: Settings) -> Selector:
+    with progress("selector copies the start", SELECTOR_EPOCHS, "epochs") as advance:
+        return copy_start(
+            embedded.train,
+            embedded.select,
+            assignment,
+            seed=settings.seed,
+            temperature=settings.temperature,
+            smoothing=settings.smoothing,
+            advance=advance,
+        )
 
 
 def _assignment(data: Data, embedded: Embedded, mixture: MarkovMixture, settings: Settings) -> Assignment:
@@ -329,9 +342,6 @@ def _assignment(data: Data, embedded: Embedded, mixture: MarkovMixture, settings
             clusters = silhouette_clusters(embedded.train, clusters, seed)
             STDERR.print(f"K-means: the silhouette is highest at {clusters} clusters")
         assignment = kmeans_start(embedded.train, embedded.select, clusters, seed)
-    if settings.method == "random":
-        sizes = np.bincount(assignment.train.argmax(1), minlength=assignment.train.shape[1]).tolist()
-        return random_start(sizes, len(embedded.select), seed_of(settings.seed, "random"))
     return assignment
 
 

@@ -114,8 +114,8 @@ class Run:
 
     @classmethod
     def open(cls, runs: Path, settings: Settings, data: Mapping[str, str]) -> Run:
-        def part(name: str, fields: set[str]) -> Path:
-            own = {"format": FORMAT, "settings": settings.model_dump(mode="json", include=fields), "data": dict(data)}
+        def part(name: str, fields: set[str], of: Settings = settings) -> Path:
+            own = {"format": FORMAT, "settings": of.model_dump(mode="json", include=fields), "data": dict(data)}
             return runs / f"{name}-{_digest(own)}"
 
         return cls(
@@ -123,7 +123,7 @@ class Run:
             settings,
             runs / f"data-{_digest(dict(data))}",
             part("pretrain", PRETRAINING),
-            part("single", SINGLE),
+            part("single", SINGLE, settings.single()),
         )
 
     def log(self, record: Mapping[str, object]) -> None:

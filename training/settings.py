@@ -79,7 +79,19 @@ class Settings(BaseModel):
             raise ValueError(f"times {self.times}: a checkpoint has its own size; leave one of the two out")
         if self.method == "mixture" and self.critic == "target":
             raise ValueError("critic target: the mixture needs predictors of whole histories (critic all)")
+        if self.method == "mixture" and self.start != "markov":
+            raise ValueError("start kmeans: the mixture starts from the Markov mixture (start markov)")
+        if self.method == "token" and self.interpolate:
+            raise ValueError("interpolate: method token is one predictor, whose clusters must not move apart")
         return self
+
+    def single(self) -> Settings:
+        """The settings of the control: one predictor for everybody, tuned as `--method single` tunes it. The mixture's
+        critics score whole histories; what they are compared with, and move back to, does not."""
+        if self.method == "single":
+            return self.model_copy(update={"clusters": 1})
+        control = {"method": "single", "clusters": 1, "critic": "target", "losses": "paper", "interpolate": False}
+        return self.model_copy(update=control)
 
     @property
     def kinds(self) -> int:

@@ -72,14 +72,33 @@ def likeliest_clusters(
     return max(likelihoods, key=lambda k: likelihoods[k])
 
 
-def random_start(sizes: Sequence[int], select: int, seed: int) -> Assignment:
-    """Users drawn into clusters of these `sizes`, whatever they are like; the `select` held-out users by the shares."""
-    clusters = len(sizes)
-    one_hot = np.eye(clusters, dtype=np.float32)
+def random_selector(z: Vectors, sizes: Sequence[int], seed: int) -> Selector:
+    """Clusters of these `sizes` that mean nothing: `z` [N, d] is cut at quantiles of one random direction.
+
+    The direction lies among those in which users differ least, which say least about them; and the selector knows the
+    cuts exactly, so that users who come later are spread alike. With t the place along it, cluster k has the logit
+    k t - (q_1 + ... + q_k), whose upper envelope changes from k - 1 to k at the quantile q_k; gelu(t) - gelu(-t) = t.
+    """
     generator = np.random.default_rng(seed)
-    train = generator.permutation(np.repeat(np.arange(clusters), sizes))
-    held = generator.choice(clusters, select, p=np.array(sizes) / sum(sizes))
-    return Assignment(one_hot[train], one_hot[held])
+    mean, scale = z.mean(0), np.maximum(z.std(0, ddof=1), 1e-3)
+    standard = (z - mean) / scale
+    _, directions = np.linalg.eigh(np.cov(standard, rowvar=False).reshape(z.shape[1], z.shape[1]))
+    calm = directions[:, : max(1, z.shape[1] // 2)]
+    direction = calm @ generator.standard_normal(calm.shape[1])
+    cuts = np.quantile(standard @ direction, np.cumsum(sizes)[:-1] / sum(sizes))
+    places = np.arange(len(sizes), dtype=np.float64)
+    state = {
+        "mean": mean,
+        "scale": scale,
+        "temperature": np.ones(()),
+        "hidden.weight": np.stack([direction, -direction]),
+        "hidden.bias": np.zeros(2),
+        "output.weight": np.stack([places, -places], 1),
+        "output.bias": -np.concatenate([[0.0], np.cumsum(cuts)]),
+    }
+    selector = Selector(z.shape[1], len(sizes), hidden=2)
+    selector.load_state_dict({name: torch.from_numpy(np.asarray(array, np.float32)) for name, array in state.items()})
+    return selector
 
 
 def kmeans_start(train: Vectors, select: Vectors, clusters: int, seed: int) -> Assignment:

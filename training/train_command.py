@@ -222,13 +222,16 @@ def train(
 ) -> None:
     """Train a bundle: one small language model per kind of visitor, and a selector that knows the kinds.
 
-    Sessions are embedded, a first clustering is found, one predictor is pretrained on everybody and copied, and
-    selector and predictors are tuned together. What is not given follows the preset. Interrupted with Ctrl-C, the
-    same command goes on from the last finished epoch and ends with the same weights.
+    A mixture of Markov chains is fitted, one predictor is warmed up on synthetic browsing and pretrained on everybody;
+    then the method finds the clusters and tunes a copy of the predictor for each, and where held-out users prefer it a
+    copy moves back towards the predictor for everybody. What is not given follows the preset. Interrupted with Ctrl-C,
+    the same command goes on from the last finished epoch and ends with the same weights.
 
     Examples:
 
       hetlm train data/shop --out bundles/shop --preset demo
+
+      hetlm train data/shop --out bundles/mixture --method mixture
 
       hetlm train data/shop --out bundles/markov --start markov --losses scaled --clusters 4
 
@@ -295,7 +298,8 @@ def train(
         loaded = Dataset.load(dataset)
     except ValidationError as error:
         detail = error.errors(include_url=False)[0]
-        raise fail(f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}") from error
+        where = "".join(f"{part}: " for part in detail["loc"])
+        raise fail(where + detail["msg"].removeprefix("Value error, ")) from error
     except ValueError as error:
         raise fail(str(error)) from error
     disable_progress_bar()  # transformers' own bars: they would stand between ours

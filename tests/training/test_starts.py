@@ -16,7 +16,7 @@ from browsing.vocabulary import Vocabulary
 from tests.tiny import TinyEncoder
 from tests.training.datasets import PAGES, sample
 from training.embeddings import PART, directory_of, embed, encode
-from training.starts import Assignment, copy_start, kmeans_start, markov_start, token_sessions
+from training.starts import Assignment, copy_start, kmeans_start, markov_start, random_selector, token_sessions
 
 
 class CountingEncoder(TinyEncoder):
@@ -148,3 +148,15 @@ def test_what_cannot_be_told_is_not_learnt_by_heart() -> None:
     start = Assignment(eye[generator.integers(2, size=300)], eye[generator.integers(2, size=300)])
     selector = copy_start(z, held, start, seed=0, temperature=1.0, smoothing=0.0)
     assert selector.probabilities(torch.from_numpy(held)).max(1).values.mean() < 0.8
+
+
+def test_random_clusters_have_the_sizes_and_the_selector_knows_them() -> None:
+    generator = np.random.default_rng(0)
+    z = generator.normal(0, 1, (4000, 6)).astype(np.float32) @ np.diag([9, 5, 1, 1, 0.5, 0.5]).astype(np.float32)
+    sizes = [1400, 1000, 800, 500, 200, 100]
+    selector = random_selector(z[:2000], [size // 2 for size in sizes], seed=3)
+    for part in (z[:2000], z[2000:]):  # those it was made for, and others like them
+        own = selector.probabilities(torch.from_numpy(part)).argmax(1).numpy()
+        assert np.abs(np.bincount(own, minlength=6) - np.array(sizes) / 2).max() < 60
+    alone = random_selector(z[:, :1], [2000, 2000], seed=0)
+    assert np.bincount(alone.probabilities(torch.from_numpy(z[:, :1])).argmax(1).numpy()).tolist() == [2000, 2000]

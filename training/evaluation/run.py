@@ -8,16 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
+from rich.markup import escape
 
 from browsing.bundle import Bundle
 from browsing.calibration import Calibration
+from browsing.console import STDERR
 from browsing.encoder import Encoder
 from browsing.encoders.of_bundle import check_encoder
 from browsing.encoders.sbert import SbertEncoder
 from browsing.engine import Engine
 from browsing.forecast import Forecaster, Options, Question
 from browsing.hashing import file_sha256
-from training.dataset import Dataset, DatasetInfo, Sample, Split
+from training.dataset import INFO, Dataset, DatasetInfo, Sample, Split
 from training.evaluation.bootstrap import RESAMPLES
 from training.evaluation.forecasts import decoded_forecasts, silent
 from training.evaluation.loss import Loss
@@ -29,7 +31,14 @@ from training.evaluation.rows import Judgement, Pages, Site
 from training.evaluation.summary import Sampling, Text, rows
 from training.evaluation.text import bert_score, bleu
 from training.evaluation.users import per_user, users_path
-from training.evaluation.validation import CALIBRATION_USERS, THRESHOLD_USERS, calibrate, choose, held, thresholds
+from training.evaluation.validation import (
+    THRESHOLD_USERS,
+    calibrate,
+    calibration_cases,
+    choose,
+    held,
+    thresholds,
+)
 
 
 class EvaluationError(ValueError):
@@ -116,7 +125,7 @@ def evaluation(
         samples = choose(everybody, plan.users, options.seed)
         validation = held(dataset, ("select", "calibrate"), plan.split, plan.validation, options.seed)
         refit = plan.model != "bundle" and plan.validation > 0
-        calibrating = held(dataset, ("calibrate",), plan.split, CALIBRATION_USERS if refit else 0, options.seed)
+        calibrating = calibration_cases(dataset, plan.split) if refit else []
     groups = [samples, validation, calibrating]
     with stages("route"):
         clusters = [assign(bundle, group, encoder) if encoder and group else [0] * len(group) for group in groups]
@@ -204,6 +213,14 @@ def _check(bundle: Bundle, dataset: Dataset, encoder: Encoder | None, model: str
             f"{dataset.root / 'pages.json'} is not the page rules of {bundle.root}: "
             "ingest the log with the bundle's own"
         )
+    trained = bundle.root / INFO
+    if model == "bundle" and trained.is_file():
+        known = DatasetInfo.model_validate_json(trained.read_text()).hashes
+        if known.get("train.parquet") != dataset.info.hashes.get("train.parquet"):
+            STDERR.print(
+                f"[yellow]warning:[/] {escape(str(bundle.root))} was trained on another dataset than "
+                f"{escape(str(dataset.root))}: if they share users, test users may have trained it"
+            )
 
 
 def _samples(dataset: Dataset, split: Split) -> list[Sample]:

@@ -12,11 +12,10 @@ from training.evaluation.decisions import Threshold, choose_thresholds
 from training.evaluation.models import Answers
 from training.evaluation.probabilities import Probabilities, happenings
 from training.evaluation.rows import Site
+from training.heldout import Held, newest_cases
 
 THRESHOLD_USERS = 500
 """Users on whom thresholds are chosen, where nobody says otherwise."""
-CALIBRATION_USERS = 2000
-"""Users on whom a model is calibrated that the bundle's own calibration was not fitted to, at most."""
 
 
 def choose(samples: Sequence[Sample], users: int | None, seed: int) -> list[Sample]:
@@ -39,6 +38,14 @@ def held(dataset: Dataset, splits: Sequence[Split], evaluated: Split, users: int
                     newest[sample.user_id] = sample
             return choose(list(newest.values()), users, seed)
     return []
+
+
+def calibration_cases(dataset: Dataset, evaluated: Split) -> list[Sample]:
+    """What a model is calibrated on that the bundle's own calibration was not fitted to: the same cases."""
+    if evaluated == "calibrate":
+        return []
+    samples = dataset.samples("calibrate")
+    return list(newest_cases(Held(samples, np.zeros(len(samples), np.int64))).samples)
 
 
 def calibrate(answers: Answers, samples: Sequence[Sample], site: Site) -> Calibration | None:

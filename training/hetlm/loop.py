@@ -116,6 +116,7 @@ def tune(
             "clusters": ensemble.clusters,
             "dropped": clusters - ensemble.clusters,
             "moved": moved,
+            "origins": list(ensemble.origins),
             "sizes": torch.bincount(own, minlength=ensemble.clusters).tolist(),
             "alpha": settings.alpha * epoch / settings.tune_epochs,
             **sums.means(),

@@ -65,7 +65,14 @@ class _Clusters:
     weights: Floats
     resp: Floats
     named: int
+    merged: dict[int, int] = field(default_factory=dict)
     trajectory: list[int] = field(default_factory=list)
+
+    def heir(self, origin: int) -> int:
+        """The cluster that `origin` has become by this round's merges."""
+        while origin in self.merged:
+            origin = self.merged[origin]
+        return origin
 
     def keep(self, places: Sequence[int]) -> None:
         self.predictors = [self.predictors[k] for k in places]
@@ -96,16 +103,20 @@ def explain(
     shared_nats, tokens = target_nats(shared, [e.pair for e in select])
     keeper = Keeper(Version(SHARED, 0, weights_of(shared), shared_nats), tokens)
     clusters = _begin(shared, start, settings.predictor_learning_rate, settings.predictor_weight_decay)
+    begun = np.bincount(clusters.resp.argmax(1), minlength=len(clusters.predictors)).tolist()
+    run.log({"stage": "start", "epoch": 0, "start": settings.start, "sizes": begun, "origins": list(clusters.origins)})
     done = 0
     if state := run.load(STAGE):
         _restore(clusters, shared, keeper, state, run)
+        hardware.restore(state.document["hardware"])
         done = state.epoch
     table = EpochTable((("round", 5), ("sizes", 34), ("temper", 6), ("train", 7), ("valid", 7), ("seconds", 7)))
     lengths = np.array([len(e.ids) for e in train], np.int64)
     for epoch in range(done + 1, settings.tune_epochs + 1):
         began = time.perf_counter()
         torch.manual_seed(seed_of(settings.seed, STAGE, epoch))
-        before = np.array(clusters.origins)[clusters.resp.argmax(1)]
+        before = [clusters.origins[k] for k in clusters.resp.argmax(1).tolist()]
+        clusters.merged.clear()
         labels = _draw(clusters.resp, seed_of(settings.seed, STAGE, "labels", epoch))
         train_loss = _maximise(clusters, train, lengths, labels, run, epoch, hardware)
         with progress(f"assigning, round {epoch}", len(clusters.predictors) * (len(train) + len(select))) as advance:
@@ -115,8 +126,11 @@ def explain(
         held, seen = _merge(clusters, seen, held, temper, train, select)
         temper = _reassign(clusters, seen, held)
         own = _own(held, clusters.weights, temper)
-        moved = int((np.array(clusters.origins)[clusters.resp.argmax(1)] != before).sum())
+        after = (clusters.origins[k] for k in clusters.resp.argmax(1).tolist())
+        moved = sum(clusters.heir(old) != new for old, new in zip(before, after, strict=True))
         clusters.trajectory.append(len(clusters.predictors))
+        if clusters.merged:
+            keeper.best = None  # merging was allowed to cost a little: what came before must not undo it
         system = keeper.offer(epoch, {}, clusters.predictors, clusters.origins, own, held.target)
         loss = per_page(routed_nats(held, own), tokens)
         seconds = time.perf_counter() - began
@@ -126,6 +140,7 @@ def explain(
                 "stage": STAGE,
                 "epoch": epoch,
                 "clusters": len(clusters.predictors),
+                "origins": list(clusters.origins),
                 "sizes": sizes,
                 "moved": moved,
                 "temper": temper,
@@ -137,7 +152,7 @@ def explain(
                 "seconds": round(seconds, 3),
             }
         )
-        run.save(STAGE, _state(epoch, clusters, keeper))
+        run.save(STAGE, _state(epoch, clusters, keeper, hardware))
         table.row(
             str(epoch), " ".join(map(str, sizes)), f"{temper:g}", f"{train_loss:.4f}", f"{loss:.4f}", f"{seconds:.1f}"
         )
@@ -238,6 +253,7 @@ def _merge(
             group = clusters.critics[i].param_groups[0]
             clusters.predictors[i] = trial
             clusters.critics[i] = adamw(trial, group["lr"], group["weight_decay"])
+            clusters.merged |= {clusters.origins[i]: clusters.named, clusters.origins[j]: clusters.named}
             clusters.origins[i], clusters.named = clusters.named, clusters.named + 1
             clusters.weights = weighed
             clusters.resp[:, i] += clusters.resp[:, j]
@@ -288,7 +304,7 @@ def _conclude(
     )
 
 
-def _state(epoch: int, clusters: _Clusters, keeper: Keeper) -> State:
+def _state(epoch: int, clusters: _Clusters, keeper: Keeper, hardware: Hardware) -> State:
     tensors = {"resp": torch.from_numpy(clusters.resp), "weights": torch.from_numpy(clusters.weights)}
     for origin, predictor, critic in zip(clusters.origins, clusters.predictors, clusters.critics, strict=True):
         tensors |= {f"predictor/{origin}/{n}": t for n, t in weights_of(predictor).items()}
@@ -298,6 +314,7 @@ def _state(epoch: int, clusters: _Clusters, keeper: Keeper) -> State:
         "named": clusters.named,
         "trajectory": clusters.trajectory,
         "keeper": keeper.document(),
+        "hardware": hardware.document(),
     }
     return State(epoch, tensors | keeper.tensors(), document)
 
