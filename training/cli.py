@@ -13,6 +13,7 @@ def register(app: typer.Typer) -> None:
     from training.evaluation.compare_command import compare
     from training.evaluation.tables_command import tables
     from training.evaluation.timing_command import timing
+    from training.evaluation.truth_command import truth
     from training.ingest.command import ingest
     from training.lora.command import lora
     from training.report.command import report
@@ -26,6 +27,7 @@ def register(app: typer.Typer) -> None:
     app.command()(compare)
     app.command()(tables)
     app.command()(timing)
+    app.command()(truth)
     app.command()(prompt)
     app.command()(lora)
     app.command()(report)
