@@ -58,7 +58,6 @@ def against_truth(result: Result, dataset: Dataset, path: Path) -> Truth:
         raise ComparisonError(f"{path} does not know all users of {result.path}: it belongs to another simulation")
     kind = joined["kind"].to_numpy()
     best = np.array(joined["posterior"].to_list()).argmax(1)
-    pages = joined["next_pages"].to_numpy() + 1  # the end is predicted, too
     nats = None
     if "nats" in joined.columns:
         nats = float(joined["nats"].to_numpy().sum() / joined["tokens"].to_numpy().sum())
@@ -69,7 +68,7 @@ def against_truth(result: Result, dataset: Dataset, path: Path) -> Truth:
         ari=float(adjusted_rand_score(kind, joined["cluster"].to_numpy())),
         best_ari=float(adjusted_rand_score(kind, best)),
         nats_per_page=nats,
-        best_nats_per_page=float(joined["bayes_nll"].sum() / pages.sum()),
+        best_nats_per_page=float(joined["bayes_nll"].to_numpy().sum() / joined["next_pages"].to_numpy().sum()),
         outcomes={name: _outcome(joined, name) for name in ("cart", "purchase") if f"{name}.raw" in joined.columns},
     )
 

@@ -28,7 +28,7 @@ def place(tmp_path: Path, clusters: list[int], shift: float) -> tuple[Result, Da
             "user_id": [s.user_id for s in samples],
             "kind": kinds,
             "bayes_nll": [6.0] * n,
-            "next_pages": [2] * n,
+            "next_pages": [3] * n,
             "posterior": [[0.9, 0.1] if k == 0 else [0.2, 0.8] for k in kinds],
             "cart_probability": true,
             "purchase_probability": true / 2,
