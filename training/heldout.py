@@ -23,10 +23,10 @@ from browsing.forecast import Forecast, Forecaster, Options, Question
 from browsing.vocabulary import Vocabulary
 from training.batches import seed_of
 from training.dataset import Sample
-from training.evaluation.forecasts import forecasts
+from training.evaluation.forecasts import DECODES, decoded_forecasts, forecasts
 from training.evaluation.metrics import page_scores
+from training.evaluation.result import Decode
 
-DECODES: tuple[Literal["consensus", "greedy"], ...] = ("consensus", "greedy")
 SELECTION_USERS = 300
 """Enough to tell two decodes apart by a few hundredths of IoU."""
 CALIBRATION_CASES = 10_000
@@ -66,20 +66,16 @@ def decide(
     forecaster = Forecaster(vocabulary, ids, reference, limits.max_steps)
     few, calibrate = _few(newest_of_each(select), seed), newest_cases(calibrate)
     # As many paths as the service draws by default: a calibration holds for its own number of them alone.
+    deciding = Options(seed=seed_of(seed, "decode") % 2**31)
     calibrating = Options(seed=seed_of(seed, "calibrate") % 2**31)
 
-    async def ask() -> tuple[dict[str, list[Forecast]], list[Forecast]]:
+    async def ask() -> tuple[dict[Decode, Sequence[Forecast]], list[Forecast]]:
         engine = LocalEngine(predictors)
         await engine.start()
         try:
-            with progress(
-                "forecasting held-out users", 2 * len(few.samples) + len(calibrate.samples), "samples"
-            ) as bar:
-                chosen: dict[str, list[Forecast]] = {}
-                for decode in DECODES:
-                    options = Options(decode=decode, seed=seed_of(seed, "decode") % 2**31)
-                    questions = _questions(few, vocabulary, limits)
-                    chosen[decode] = await forecasts(engine, forecaster, questions, options, advance=bar)
+            with progress("forecasting held-out users", len(few.samples) + len(calibrate.samples), "samples") as bar:
+                questions = _questions(few, vocabulary, limits)
+                chosen = await decoded_forecasts(engine, forecaster, questions, deciding, advance=bar)
                 questions = _questions(calibrate, vocabulary, limits)
                 return chosen, await forecasts(engine, forecaster, questions, calibrating, advance=bar)
         finally:

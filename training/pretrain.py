@@ -23,7 +23,7 @@ from browsing.vocabulary import BOS
 from training.batches import Example, collate, epoch_rows, seed_of
 from training.hardware import Hardware, adamw
 from training.predictors import Weights, live_weights, load_weights, weights_of
-from training.run import Run, State, adam_tensors, restore_adam
+from training.run import Run, State, adam_tensors, restore_adam, under
 from training.scoring import target_nats, token_nats
 from training.screen import EpochTable
 
@@ -74,9 +74,9 @@ def pretrain(
     hardware.agree(model)  # the main process alone has warmed it up, and holds the lock on the state
     best, done, stopped = Pretrained(weights_of(model), 0, math.inf), 0, False
     if state := run.load(STAGE):
-        load_weights(model, _part(state.tensors, "model/"))
+        load_weights(model, under(state.tensors, "model/"))
         restore_adam(optimizer, model, "adam/", state.tensors)
-        best = Pretrained(_part(state.tensors, "best/"), state.document["best_epoch"], state.document["best_loss"])
+        best = Pretrained(under(state.tensors, "best/"), state.document["best_epoch"], state.document["best_loss"])
         done, stopped = state.epoch, state.document["stopped"]
         hardware.restore(state.document["hardware"])
     table = EpochTable((("epoch", 5), ("train", 8), ("validation", 10), ("seconds", 8), ("", 5)))
@@ -167,7 +167,3 @@ def _state(
     tensors |= adam_tensors(optimizer, model, "adam/")
     document = {"best_epoch": best.epoch, "best_loss": best.loss, "stopped": stopped, "hardware": hardware.document()}
     return State(epoch, tensors, document)
-
-
-def _part(tensors: Weights, prefix: str) -> Weights:
-    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}

@@ -198,6 +198,11 @@ def restore_adam(
             }
 
 
+def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with `prefix`, without it."""
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+
+
 def write_json(path: Path, document: object) -> None:
     """Write a JSON document in one piece: a reader sees the old file or the new one."""
     _replace(path, json.dumps(document, indent=2, sort_keys=True) + "\n")

@@ -18,7 +18,7 @@ from training.batches import Example, collate, epoch_rows, seed_of
 from training.hardware import Hardware, adamw
 from training.predictors import Weights, load_weights, weights_of
 from training.pretrain import CLIP, AfterEpoch, per_page, set_rate
-from training.run import Run, State
+from training.run import Run, State, under
 from training.scoring import target_nats, token_nats
 from training.settings import Settings
 from training.synthetic import visitors
@@ -48,7 +48,7 @@ def warm_start(
     candidates: list[Weights] = [weights_of(model)]
     seconds = 0.0
     if state := run.load(STAGE):
-        candidates += [_part(state.tensors, f"{epoch}/") for epoch in range(1, state.epoch + 1)]
+        candidates += [under(state.tensors, f"{epoch}/") for epoch in range(1, state.epoch + 1)]
         load_weights(model, candidates[-1])
         seconds = float(state.document["seconds"])
     for epoch in range(len(candidates), settings.warm_epochs + 1):
@@ -128,7 +128,3 @@ def _epoch(
             summed, counted = summed + float(nats.detach().sum()), counted + tokens
             advance(len(rows))
     return summed / max(counted, 1)
-
-
-def _part(tensors: Weights, prefix: str) -> Weights:
-    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}

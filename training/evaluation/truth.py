@@ -11,6 +11,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from training.dataset import Dataset
 from training.evaluation.paired import ComparisonError, Result
+from training.evaluation.probabilities import surprises
 from training.evaluation.run import fingerprint
 from training.evaluation.users import pseudonyms
 
@@ -82,11 +83,6 @@ def _outcome(joined: pl.DataFrame, name: str) -> OutcomeTruth:
     return OutcomeTruth(
         raw_error=float(np.abs(raw - true).mean()),
         calibrated_error=None if calibrated is None else float(np.abs(calibrated - true).mean()),
-        log_loss=None if calibrated is None else _log_loss(calibrated, happened),
-        best_log_loss=_log_loss(true, happened),
+        log_loss=None if calibrated is None else float(surprises(calibrated, happened).mean()),
+        best_log_loss=float(surprises(true, happened).mean()),
     )
-
-
-def _log_loss(probabilities: np.ndarray, happened: np.ndarray) -> float:
-    kept = np.clip(probabilities, 1e-9, 1 - 1e-9)
-    return float(-np.where(happened, np.log(kept), np.log1p(-kept)).mean())

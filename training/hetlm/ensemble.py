@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from browsing.selector import Selector
 from training.hardware import adamw
 from training.hetlm.losses import mean_distance
-from training.predictors import Weights, live_weights, load_weights
-from training.run import adam_tensors, restore_adam
+from training.predictors import live_weights, load_weights
+from training.run import adam_tensors, restore_adam, under
 from training.settings import Settings
 
 
@@ -69,11 +69,11 @@ class Ensemble:
         self.keep([self.origins.index(origin) for origin in origins])
         self.reference = reference
         device = self.centroids.device
-        self.selector.load_state_dict(_under(tensors, "selector/"))
+        self.selector.load_state_dict(under(tensors, "selector/"))
         self.centroids = tensors["centroids"].to(device)
         restore_adam(self.actor, self.selector, "actor/", tensors)
         for origin, predictor, critic in zip(self.origins, self.predictors, self.critics, strict=True):
-            load_weights(predictor, _under(tensors, f"predictor/{origin}/"))
+            load_weights(predictor, under(tensors, f"predictor/{origin}/"))
             restore_adam(critic, predictor, f"critic/{origin}/", tensors)
 
 
@@ -84,7 +84,3 @@ def hard_centroids(z: Tensor, own: Tensor, clusters: int) -> Tensor:
 
 def device_of(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
-
-
-def _under(tensors: dict[str, Tensor], prefix: str) -> Weights:
-    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}

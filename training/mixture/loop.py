@@ -30,9 +30,9 @@ from training.mixture.evidence import (
     routed_nats,
 )
 from training.mixture.merge import average, costs_nothing, likeliest
-from training.predictors import Weights, load_weights, weights_of
+from training.predictors import load_weights, weights_of
 from training.pretrain import CLIP, AfterEpoch, per_page, set_rate
-from training.run import Run, State, adam_tensors, restore_adam
+from training.run import Run, State, adam_tensors, restore_adam, under
 from training.scoring import target_nats, token_nats
 from training.screen import EpochTable
 
@@ -329,13 +329,9 @@ def _restore(clusters: _Clusters, shared: nn.Module, keeper: Keeper, state: Stat
     clusters.predictors, clusters.critics = [], []
     for origin in clusters.origins:
         predictor = copy.deepcopy(shared).eval()
-        load_weights(predictor, _under(tensors, f"predictor/{origin}/"))
+        load_weights(predictor, under(tensors, f"predictor/{origin}/"))
         critic = adamw(predictor, settings.predictor_learning_rate, settings.predictor_weight_decay)
         restore_adam(critic, predictor, f"critic/{origin}/", tensors)
         clusters.predictors.append(predictor)
         clusters.critics.append(critic)
     keeper.restore(tensors, document["keeper"])
-
-
-def _under(tensors: Weights, prefix: str) -> Weights:
-    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
