@@ -151,8 +151,9 @@ def fit_calibration(raw: Floats, happened: NDArray[np.bool_], users: Sequence[st
     """The map from `raw` [N] (probabilities) to how often it `happened` [N].
 
     `users` [N]: whose case each is, by default another user's each. Chosen among Platt, Platt with the slope held at 1,
-    and isotonic by the log loss in stratified cross-validation over users; a tie goes to the simpler. Raises
-    `ValueError` for different lengths or a raw value outside [0, 1].
+    and isotonic by the log loss in stratified cross-validation over users: a richer map must be better by more than one
+    standard error of the difference over users. Raises `ValueError` for different lengths or a raw value outside
+    [0, 1].
     """
     raw, happened = np.asarray(raw, np.float64), np.asarray(happened, bool)
     if raw.shape != happened.shape or raw.ndim != 1 or (users is not None and len(users) != len(raw)):
@@ -166,9 +167,14 @@ def fit_calibration(raw: Floats, happened: NDArray[np.bool_], users: Sequence[st
         return OutcomeCalibration(**cases.counts())
     if with_outcome < MIN_SHAPE_POSITIVES:
         return _fit_intercept(cases)
-    fits = (_fit_intercept, _fit_platt, _fit_isotonic)
-    losses = [round(_validation_loss(fit, cases), 12) for fit in fits]
-    return fits[int(np.argmin(losses))](cases)
+    fits: tuple[_Fit, ...] = (_fit_intercept, _fit_platt, _fit_isotonic)
+    best, least = fits[0], _validation_losses(fits[0], cases)
+    for fit in fits[1:]:
+        losses = _validation_losses(fit, cases)
+        gain = least - losses
+        if gain.mean() > gain.std(ddof=1) / math.sqrt(len(gain)) + 1e-12:
+            best, least = fit, losses
+    return best(cases)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -261,9 +267,9 @@ def wilson(share: float, n: int) -> tuple[float, float]:
     return min(max(0.0, (centre - half) / scale), share), max(min(1.0, (centre + half) / scale), share)
 
 
-def _validation_loss(fit: _Fit, cases: _Cases) -> float:
-    """Mean log loss over held-out folds. A user is in one fold; those with the outcome and those without are dealt to
-    the folds in turn, in a fixed shuffle."""
+def _validation_losses(fit: _Fit, cases: _Cases) -> Floats:
+    """Every user's log loss while held out, summed over the user's cases. A user is in one fold; those with the outcome
+    and those without are dealt to the folds in turn, in a fixed shuffle."""
     people, owner = np.unique(cases.owner, return_inverse=True)
     has = np.zeros(len(people), bool)
     has[owner[cases.happened]] = True
@@ -273,14 +279,14 @@ def _validation_loss(fit: _Fit, cases: _Cases) -> float:
         members = order[has[order] == label]
         dealt[members] = np.arange(len(members)) % FOLDS
     fold = dealt[owner]
-    loss = 0.0
+    losses = np.zeros(len(people))
     for k in range(FOLDS):
         held = fold == k
         fitted = fit(cases.take(~held))
-        for value, label in zip(cases.raw[held], cases.happened[held], strict=True):
+        for user, value, label in zip(owner[held], cases.raw[held], cases.happened[held], strict=True):
             p = fitted.apply(float(value))
-            loss -= math.log(p if label else 1 - p)
-    return loss / len(cases.raw)
+            losses[user] -= math.log(p if label else 1 - p)
+    return losses
 
 
 def _logits(raw: Floats) -> Floats:

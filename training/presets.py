@@ -15,7 +15,8 @@ class Preset:
 
     `hub`: the checkpoint that the paper starts from. `learning_rate`, `epochs`, `batch_size`, `accumulate`, `warmup`:
     of pretraining (Table 16), one step on `accumulate` times `batch_size` samples. `tune_*` and `selector_*`: of
-    actor-critic fine-tuning (Table 15). `weight_decay`: of the predictors in both.
+    actor-critic fine-tuning (Table 15). `weight_decay`, `dropout`: of the predictors in both; a family that has dropout
+    of its own keeps it.
     """
 
     family: str
@@ -30,6 +31,7 @@ class Preset:
     tune_batch_size: int
     selector_learning_rate: float
     weight_decay: float = 0.01
+    dropout: float = 0.0
     selector_weight_decay: float = 1e-4
     warmup: float = 0.05
     accumulate: int = 1
@@ -71,10 +73,12 @@ PRESETS: dict[str, Preset] = {
         learning_rate=3e-3,
         epochs=12,
         batch_size=32,
-        tune_learning_rate=3e-4,
+        tune_learning_rate=1e-3,
         tune_epochs=4,
         tune_batch_size=64,
         selector_learning_rate=1e-3,
+        weight_decay=0.1,
+        dropout=0.1,
     ),
     "small": Preset(
         family="llama",
@@ -84,10 +88,12 @@ PRESETS: dict[str, Preset] = {
         learning_rate=1.5e-3,
         epochs=15,
         batch_size=32,
-        tune_learning_rate=2e-4,
+        tune_learning_rate=5e-4,
         tune_epochs=5,
         tune_batch_size=64,
         selector_learning_rate=1e-3,
+        weight_decay=0.1,
+        dropout=0.1,
     ),
     "opt-350m": _paper(
         "opt",

@@ -21,6 +21,7 @@ from torch import nn
 from browsing.console import progress
 from browsing.vocabulary import BOS
 from training.batches import Example, collate, epoch_rows, seed_of
+from training.dropout import dropping
 from training.hardware import Hardware, adamw
 from training.predictors import Weights, live_weights, load_weights, weights_of
 from training.run import Run, State, adam_tensors, restore_adam, under
@@ -94,7 +95,7 @@ def pretrain(
                 mine = rows[hardware.rank :: hardware.processes]
                 for start in range(0, len(mine), settings.batch_size):
                     batch = collate(train, mine[start : start + settings.batch_size], device)
-                    with hardware.autocast():
+                    with hardware.autocast(), dropping(model, settings.dropout):
                         nats = token_nats(model, batch.ids, batch.scored).sum()
                     hardware.backward(nats / tokens)
                     summed += float(nats.detach())

@@ -58,6 +58,7 @@ class Settings(BaseModel):
     accumulate: int = Field(default=1, ge=1, description="so many times batch_size samples make one pretraining step")
     limit_batches: int | None = Field(default=None, ge=1, description="steps per epoch at most: for a smoke run")
     precision: Precision = "fp32"
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="of predictors that train on users of a fixed cluster")
     tune_epochs: int = Field(ge=0)
     tune_batch_size: int = Field(ge=1)
     predictor_learning_rate: float = Field(gt=0)
@@ -151,6 +152,7 @@ def _defaults(preset: Preset, losses: Losses) -> dict[str, object]:
         "patience": 2,
         "batch_size": preset.batch_size,
         "accumulate": preset.accumulate,
+        "dropout": preset.dropout,
         "tune_epochs": preset.tune_epochs,
         "tune_batch_size": preset.tune_batch_size,
         "predictor_learning_rate": preset.tune_learning_rate,

@@ -71,8 +71,8 @@ def train(
         EncoderKind | None,
         typer.Option(
             help="What the selector sees of a session. sbert: its pages' names. predictor: the pretrained predictor's "
-            "hidden states. both. markov: how likely each Markov chain finds it. By default the mixture takes what "
-            "tells its clusters apart best, hetlm and kmeans sbert.",
+            "hidden states. both. markov: how likely each Markov chain finds it, and how often it goes back. By "
+            "default the mixture takes what tells its clusters apart best, hetlm and kmeans sbert.",
             rich_help_panel=_PANELS["m"],
         ),
     ] = None,
@@ -152,6 +152,15 @@ def train(
     ] = None,
     learning_rate: Annotated[float | None, typer.Option(min=0, rich_help_panel=_PANELS["p"])] = None,
     weight_decay: Annotated[float | None, typer.Option(min=0, rich_help_panel=_PANELS["p"])] = None,
+    dropout: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=0.99,
+            help="Share of every layer's output that is dropped while a predictor trains on users of a fixed cluster.",
+            rich_help_panel=_PANELS["p"],
+        ),
+    ] = None,
     tune_epochs: Annotated[
         int | None, typer.Option(min=0, help="Epochs of actor-critic fine-tuning.", rich_help_panel=_PANELS["t"])
     ] = None,
@@ -274,6 +283,7 @@ def train(
             precision=precision,
             learning_rate=learning_rate,
             weight_decay=weight_decay,
+            dropout=dropout,
             tune_epochs=tune_epochs,
             tune_batch_size=tune_batch_size,
             predictor_learning_rate=predictor_learning_rate,

@@ -1,4 +1,5 @@
-"""The Markov mixture as an encoder: how much better each of its chains explains a session than the others do.
+"""The Markov mixture as an encoder: how much better each of its chains explains a session than the others do, and what
+no first-order chain knows, how often a visitor goes back.
 
 That evidence adds up over the sessions of a history, which is what pooling does: the posterior of the mixture is a
 function of the pooled vector and the number of sessions. A few floats say more about kinds of visitors that differ in
@@ -20,10 +21,12 @@ from browsing.vocabulary import Vocabulary
 
 LARGEST = 1_000.0
 """Nats. A session that long says enough; float16, in which vectors are kept, ends at 65,504."""
+HABITS = 3
+"""Floats that describe the session itself; see `habits`."""
 
 
 class MarkovEncoder:
-    """log p(session | component), less its mean over the components, in nats: one float per component.
+    """log p(session | component), less its mean over the components, in nats: one float per component; then `habits`.
 
     Not of unit length: a longer session is more evidence. An unknown page is `[UNK]`; a session is read to its end.
     """
@@ -44,7 +47,7 @@ class MarkovEncoder:
                 f"{len(vocabulary)}"
             )
         self._vocabulary = vocabulary
-        self.dimension = self._mixture.components
+        self.dimension = self._mixture.components + HABITS
         self.weights_sha256 = file_sha256(directory / "markov.safetensors")
         self.tokenizer_sha256 = vocabulary.sha256
 
@@ -52,5 +55,14 @@ class MarkovEncoder:
         if not sessions:
             return np.zeros((0, self.dimension), np.float32)
         logs = self._mixture.log_likelihoods([[self._vocabulary.session(pages)] for pages in sessions])
-        evidence: Vectors = (logs - logs.mean(1, keepdims=True)).clip(-LARGEST, LARGEST).astype(np.float32)
-        return evidence
+        evidence = logs - logs.mean(1, keepdims=True)
+        vectors = np.hstack([evidence, [habits(pages) for pages in sessions]])
+        encoded: Vectors = vectors.clip(-LARGEST, LARGEST).astype(np.float32)
+        return encoded
+
+
+def habits(pages: Sequence[str]) -> tuple[int, int, int]:
+    """How many pages a session has, how many of them are steps back to the page before the last, and how many were seen
+    earlier in it."""
+    back = sum(page == before for page, before in zip(pages[2:], pages, strict=False))
+    return len(pages), back, len(pages) - len(set(pages))

@@ -15,6 +15,7 @@ from browsing.console import STDERR, progress
 from browsing.encoder import Vectors
 from browsing.selector import Selector
 from training.batches import Batch, Example, collate, epoch_rows, seed_of
+from training.dropout import dropping
 from training.hardware import Hardware
 from training.hetlm.ensemble import Ensemble, device_of, hard_centroids
 from training.hetlm.keeping import SHARED, Keeper, System, Version
@@ -174,7 +175,9 @@ def train_batch(
         if bool(mine.any()):
             target = batch.target[mine]
             scored = target if settings.critic == "target" else batch.scored[mine]
-            with hardware.autocast():
+            # A selector that learns compares predictors: one of them must not be heard through dropout.
+            rate = settings.dropout if labels is not None else 0.0
+            with hardware.autocast(), dropping(predictor, rate):
                 own_nats = token_nats(predictor, batch.ids[mine], scored)
             # 'paper': l_k summed over a session, averaged over sessions; 'scaled': averaged over tokens.
             per = int(mine.sum()) if settings.losses == "paper" else int(scored.sum())

@@ -18,6 +18,7 @@ from torch import nn
 
 from browsing.console import STDERR, progress
 from training.batches import Example, collate, epoch_rows, seed_of
+from training.dropout import dropping
 from training.hardware import Hardware, adamw
 from training.hetlm.keeping import SHARED, Keeper, System, Version
 from training.mixture.evidence import (
@@ -198,7 +199,7 @@ def _maximise(
             batches = list(epoch_rows(lengths[mine], settings.tune_batch_size, seed))[: settings.limit_batches]
             for step, places in enumerate(batches):
                 batch = collate(train, mine[places], hardware.device)
-                with hardware.autocast():
+                with hardware.autocast(), dropping(predictor, settings.dropout):
                     nats = token_nats(predictor, batch.ids, batch.scored)
                 tokens = int(batch.scored.sum())
                 set_rate(critic, settings.predictor_learning_rate, (epoch - 1 + step / len(batches)) / epochs)

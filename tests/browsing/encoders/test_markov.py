@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from browsing.encoder import pool, rounded
-from browsing.encoders.markov import LARGEST, MarkovEncoder
+from browsing.encoders.markov import HABITS, LARGEST, MarkovEncoder, habits
 from browsing.markov import MarkovMixture
 from tests import tiny
 
@@ -31,7 +31,7 @@ def encoder(directory: Path) -> MarkovEncoder:
 def test_the_posterior_is_a_function_of_the_pooled_vector(directory: Path, encoder: MarkovEncoder) -> None:
     mixture = MarkovMixture.load(directory)
     for user in USERS[:10]:
-        z = pool(encoder.encode(user), 1.0)
+        z = pool(encoder.encode(user), 1.0)[:-HABITS]
         joint = np.log(mixture.weights) + len(user) * z
         posterior = np.exp(joint) / np.exp(joint).sum()
         expected = mixture.responsibilities([[WORDS.session(s) for s in user]])[0]
@@ -39,7 +39,7 @@ def test_the_posterior_is_a_function_of_the_pooled_vector(directory: Path, encod
 
 
 def test_it_tells_the_kinds_apart_after_rounding(encoder: MarkovEncoder) -> None:
-    own = np.array([pool(rounded(encoder.encode(user)), 1.0).argmax() for user in USERS])
+    own = np.array([pool(rounded(encoder.encode(user)), 1.0)[:-HABITS].argmax() for user in USERS])
     kinds = np.arange(len(USERS)) % 2
     assert max((own == kinds).mean(), (own != kinds).mean()) > 0.95
 
@@ -48,13 +48,26 @@ def test_company_changes_nothing(encoder: MarkovEncoder) -> None:
     sessions = [session for user in USERS[:20] for session in user]
     together = encoder.encode(sessions)
     assert together.dtype == np.float32
-    assert together.shape == (len(sessions), encoder.dimension) == (len(sessions), 2)
+    assert together.shape == (len(sessions), encoder.dimension) == (len(sessions), 2 + HABITS)
     np.testing.assert_array_equal(np.concatenate([encoder.encode([s]) for s in sessions]), together)
-    np.testing.assert_allclose(together.sum(1), 0, atol=1e-4)
+    np.testing.assert_allclose(together[:, :-HABITS].sum(1), 0, atol=1e-4)
+
+
+def test_habits_are_counted() -> None:
+    assert habits(["/a", "/b", "/a", "/c", "/b", "/c"]) == (6, 2, 3)
+    assert habits(["/a"]) == (1, 0, 0)
+    assert habits([]) == (0, 0, 0)
+
+
+def test_the_order_of_a_session_and_its_reverse_differ_in_evidence_not_in_habits(encoder: MarkovEncoder) -> None:
+    session = list(USERS[0][0])
+    forth, back = encoder.encode([session, session[::-1]])
+    np.testing.assert_array_equal(forth[-HABITS:], habits(session))
+    np.testing.assert_array_equal(back[-HABITS:], forth[-HABITS:])
 
 
 def test_no_session_an_empty_one_and_a_very_long_one(encoder: MarkovEncoder) -> None:
-    assert encoder.encode([]).shape == (0, 2)
+    assert encoder.encode([]).shape == (0, 2 + HABITS)
     assert np.isfinite(encoder.encode([[], ["/unheard-of"]])).all()
     long = encoder.encode([list(tiny.SIX_PAGES) * 20_000])
     assert np.abs(long).max() == LARGEST

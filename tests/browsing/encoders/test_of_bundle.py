@@ -12,7 +12,7 @@ import pytest
 from browsing.bundle import Bundle, BundleError, EncoderInfo, seal, verify
 from browsing.encoder import EncoderKind
 from browsing.encoders.joined import JoinedEncoder
-from browsing.encoders.markov import MarkovEncoder
+from browsing.encoders.markov import HABITS, MarkovEncoder
 from browsing.encoders.of_bundle import check_encoder, encoder_of
 from browsing.encoders.predictor import PredictorEncoder
 from browsing.encoders.sbert import SbertEncoder
@@ -47,7 +47,7 @@ def test_the_markov_mixture(tmp_path: Path) -> None:
     bundle = Bundle.load(tmp_path)
     encoder = encoder_of(bundle)
     assert isinstance(encoder, MarkovEncoder)
-    assert encoder.dimension == bundle.fallback.components == bundle.selector.dimension
+    assert encoder.dimension == bundle.fallback.components + HABITS == bundle.selector.dimension
 
 
 def test_both(tmp_path: Path) -> None:

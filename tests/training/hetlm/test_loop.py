@@ -41,7 +41,7 @@ def people(n: int, seed: int) -> tuple[list[Example], np.ndarray, np.ndarray, np
     return items, z, kinds, np.where(misled, 1 - kinds, kinds)
 
 
-def open_run(root: Path, method: Method = "hetlm", clusters: int = 2) -> Run:
+def open_run(root: Path, method: Method = "hetlm", clusters: int = 2, dropout: float = 0.0) -> Run:
     settings = settings_of(
         "demo",
         method=method,
@@ -53,6 +53,7 @@ def open_run(root: Path, method: Method = "hetlm", clusters: int = 2) -> Run:
         tune_epochs=6,
         tune_batch_size=32,
         batch_size=32,
+        dropout=dropout,
         predictor_learning_rate=3e-4,
         selector_learning_rate=3e-3,
     )
@@ -142,6 +143,21 @@ def test_a_critic_learns_from_its_own_users_alone(tmp_path: Path) -> None:
     after = [weights_of(p) for p in both.predictors]
     assert all(torch.equal(before[n], after[0][n]) and torch.equal(before[n], after[2][n]) for n in before)
     assert any(not torch.equal(before[n], after[1][n]) for n in before)
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_dropout_is_for_fixed_clusters(tmp_path: Path, held: bool) -> None:
+    """A selector that learns compares its users' own predictor with the others: none may be heard through dropout."""
+    items, z, kinds, _ = people(16, 1)
+    batch = collate(items, np.arange(16), torch.device("cpu"))
+    labels = torch.from_numpy(kinds) if held else None
+    learnt = []
+    for dropout in (0.0, 0.5):
+        torch.manual_seed(0)
+        both, _ = ensemble(open_run(tmp_path / str(dropout), dropout=dropout), fixed_selector([0.0, 1.0]))
+        train_batch(both, batch, torch.from_numpy(z), labels, 0.1, _Sums(), HARDWARE)
+        learnt.append(weights_of(both.predictors[1]))
+    assert all(torch.equal(learnt[0][n], learnt[1][n]) for n in learnt[0]) != held
 
 
 def test_the_critic_step_is_that_of_its_own_rows(tmp_path: Path) -> None:
