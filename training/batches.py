@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 import torch
@@ -50,6 +51,24 @@ def example(sample: Sample, vocabulary: Vocabulary, context: int, max_steps: int
 
 def examples(samples: Sequence[Sample], vocabulary: Vocabulary, context: int, max_steps: int) -> list[Example]:
     return [example(s, vocabulary, context, max_steps) for s in samples]
+
+
+def cover(samples: Sequence[Sample], examples: Sequence[Example]) -> NDArray[np.int64]:
+    """Rows of the samples that together hold every session of their users, int64 [M], in order.
+
+    With several samples per user the histories are nested: trained on all of them, a predictor would see a user's first
+    session once per sample, and learn it by heart. From a user's newest sample on, one is taken unless its next session
+    lies within the history of one that was. `examples`: of the same samples; they say how much of a history is kept.
+    """
+    rows: list[int] = []
+    reached: dict[str, datetime] = {}
+    for row in sorted(range(len(samples)), key=lambda row: samples[row].next_started_at, reverse=True):
+        sample, kept = samples[row], examples[row].ids[: examples[row].target - 1].count(BOS)
+        if sample.user_id in reached and sample.next_started_at >= reached[sample.user_id]:
+            continue
+        rows.append(row)
+        reached[sample.user_id] = (*sample.history_started_at, sample.next_started_at)[-1 - kept]
+    return np.sort(np.array(rows, np.int64))
 
 
 def collate(items: Sequence[Example], rows: NDArray[np.int64], device: torch.device) -> Batch:

@@ -30,7 +30,7 @@ from training.hetlm.loop import Tuned
 from training.journeys import generate_journeys, rare_sessions
 from training.pipeline import Trained
 from training.predictors import save_predictor
-from training.profiles import clusters_of, prior_of, profiles_of, reference_of
+from training.profiles import clusters_of, prior_of, profiles_of, reference_of, shown_pages
 from training.report.render import render
 from training.report.story import DATASET, TRAINING_LOG, Story, TrainingLog
 from training.returns import fit_returns, return_metrics
@@ -85,7 +85,8 @@ def _fill(root: Path, trained: Trained, run: Run) -> Manifest:
     trained.mixture.save(root / "fallback")
     own = tuned.own
     reference = reference_of(data.train.samples, own, len(versions), vocabulary, outcomes)
-    prior = prior_of(data.train.samples, vocabulary, outcomes)
+    min_users = _min_users(data.dataset.info)
+    prior = prior_of(data.train.samples, vocabulary, outcomes, min_users)
     write_json(root / "reference.json", reference.model_dump(mode="json"))
     write_json(root / "prior.json", prior.model_dump(mode="json"))
     predictors = [predictor_directory(root, k) for k in range(len(versions))]
@@ -103,9 +104,9 @@ def _fill(root: Path, trained: Trained, run: Run) -> Manifest:
     returns = fit_returns(data.dataset, settings.seed)
     if returns is not None:
         returns.save(root / RETURNS)
-    min_users = _min_users(data.dataset.info)
     recorded = rare_sessions(data.train.samples, min_users)
-    journeys = generate_journeys(predictors, vocabulary, limits, recorded, settings.seed)
+    shown = shown_pages(data.train.samples, own, len(versions), min_users)
+    journeys = generate_journeys(predictors, vocabulary, limits, recorded, settings.seed, shown)
     profiles = profiles_of(data.train.samples, own, vocabulary, outcomes, journeys, min_users)
     write_json(root / PROFILES, profiles.model_dump(mode="json"))
     write_json(root / TRAINING_LOG, TrainingLog.of(run.records()).model_dump(mode="json"))

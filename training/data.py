@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from browsing.encoder import Encoder, Vectors
 from browsing.vocabulary import Vocabulary
-from training.batches import Example, examples
+from training.batches import Example, cover, examples
 from training.dataset import Dataset, Sample
 from training.embeddings import encode
 from training.settings import Settings
@@ -19,10 +19,21 @@ from training.settings import Settings
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Split:
-    """One split's samples and examples, N of each."""
+    """One split's samples and examples, N of each. `cover`: rows of those that hold everything once, int64 [M]."""
 
     samples: list[Sample]
     examples: list[Example]
+    cover: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, samples: list[Sample], vocabulary: Vocabulary, settings: Settings) -> Split:
+        items = examples(samples, vocabulary, settings.context, settings.max_steps)
+        return cls(samples, items, cover(samples, items))
+
+    @property
+    def once(self) -> list[Example]:
+        """The examples of `cover`: what is trained on where every token is scored."""
+        return [self.examples[row] for row in self.cover]
 
     @property
     def tokens(self) -> NDArray[np.int64]:
@@ -46,7 +57,7 @@ class Data:
         groups = [dataset.samples("train"), dataset.samples("select"), dataset.samples("calibrate")]
         if not groups[0]:
             raise ValueError(f"{dataset.root}: no training sample; take a longer log, or fewer held-out users")
-        splits = [Split(s, examples(s, vocabulary, settings.context, settings.max_steps)) for s in groups]
+        splits = [Split.of(samples, vocabulary, settings) for samples in groups]
         return cls(dataset, vocabulary, dataset.outcomes(), *splits)
 
 

@@ -7,9 +7,9 @@ pages.parquet                         the vocabulary in its order: page, kind, v
 pages.json                            the page rules
 dataset.json                          where it came from, what was counted and left out, sha256 of every other file
 ```
-The four sample files hold people's browsing and are as personal as the log; `returns.parquet`, which a short log has
-not, holds when they came, without saying who. `pages.parquet` and `pages.json` travel
-on into bundles, so they hold only what may leave: pages that enough distinct users have seen, and rules.
+The four sample files hold people's browsing and are as personal as the log. `returns.parquet`, which a short log has
+not, holds when they came, without saying who, and what the test users saw. `pages.parquet` and `pages.json` travel on
+into bundles, so they hold only what may leave: pages that enough distinct users have seen, and rules.
 """
 
 from __future__ import annotations
@@ -185,20 +185,36 @@ class Dataset:
         ]
 
     def returns(self, splits: Sequence[Split]) -> pl.DataFrame | None:
-        """The rows of `returns.parquet` of some splits, in the columns of `RETURNS_SCHEMA`; None where there is no such
-        file. Raises `DatasetError` for a damaged one."""
+        """The rows of `returns.parquet` of some splits, in `VISITS_COLUMNS`; None where there is no such file. Raises
+        `DatasetError` for a damaged one."""
         if RETURNS not in self.info.hashes:
             return None
         path = self.root / RETURNS
         _check(path, self.info.hashes[RETURNS])
         return (
             pl.scan_parquet(path, glob=False)
-            .select(RETURNS_SCHEMA.names)
+            .select(VISITS_COLUMNS)
             .filter(pl.col("split").is_in(list(splits)))
             .collect()
         )
 
+    def followed(self) -> pl.DataFrame | None:
+        """The test users of `returns.parquet` with what they saw and what they then did, all columns of
+        `RETURNS_SCHEMA`; None where nobody is there: no such file, no reference time for test users, or a dataset that
+        was written before it held this. Raises `DatasetError` for a damaged file."""
+        if RETURNS not in self.info.hashes:
+            return None
+        path = self.root / RETURNS
+        _check(path, self.info.hashes[RETURNS])
+        if "sessions" not in pl.read_parquet_schema(path):
+            return None
+        rows = pl.scan_parquet(path, glob=False).select(RETURNS_SCHEMA.names)
+        test = rows.filter(pl.col("split") == "test", pl.col("sessions").is_not_null()).collect()
+        return test if test.height else None
 
+
+VISITS_COLUMNS = ("split", "as_of", "started_at", "pages", "outcomes", "returned")
+"""What the model of returning is fitted to and measured on: in every `returns.parquet`."""
 RETURNS_SCHEMA = pa.schema(
     [
         ("split", pa.large_string()),
@@ -207,9 +223,17 @@ RETURNS_SCHEMA = pa.schema(
         ("pages", pa.large_list(pa.int32())),
         ("outcomes", pa.large_list(pa.large_list(pa.large_string()))),
         ("returned", pa.bool_()),
+        ("sessions", pa.large_list(pa.large_list(pa.large_string()))),
+        ("first_outcomes", pa.large_list(pa.large_string())),
+        ("any_outcomes", pa.large_list(pa.large_string())),
     ]
 )
-"""Columns of `returns.parquet`: `started_at`, `pages` and `outcomes` have one entry per visit before `as_of`."""
+"""Columns of `returns.parquet`: `started_at`, `pages` and `outcomes` have one entry per visit before `as_of`.
+
+`sessions`: the pages of the newest of these visits, as many as a sample's history has room for; of test users, on whom
+predictions are measured, and null for all others. `first_outcomes`, `any_outcomes`: the outcomes that the first session
+after `as_of` held, and that any session within the horizon held; empty where none came.
+"""
 
 
 def sample_schema(context: Sequence[str] = ()) -> pa.Schema:

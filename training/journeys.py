@@ -35,8 +35,10 @@ def generate_journeys(
     limits: Limits,
     recorded: Collection[Session] = frozenset(),
     seed: int = 0,
+    shown: Sequence[Collection[str]] | None = None,
 ) -> list[tuple[Journey, ...]]:
-    """Up to `JOURNEYS` of each cluster. `predictors`: one directory each; `recorded`: sessions that may not be shown.
+    """Up to `JOURNEYS` of each cluster. `predictors`: one directory each; `recorded`: sessions that may not be shown;
+    `shown`: per cluster, the pages that may, by default all. Both leave out whole sessions.
 
     Raises `EngineError` for a predictor that cannot be loaded.
     """
@@ -54,7 +56,10 @@ def generate_journeys(
             )
             [paths] = engine.generate_batch([request])
             sessions = [tuple(vocabulary.decode(path.tokens)) for path in paths if path.finished]
-            chosen.append(spread([s for s in sessions if s and s not in recorded]))
+            allowed = [s for s in sessions if s and s not in recorded]
+            if shown is not None:
+                allowed = [s for s in allowed if all(page in shown[k] for page in s)]
+            chosen.append(spread(allowed))
             advance(1)
     return chosen
 

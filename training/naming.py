@@ -36,13 +36,15 @@ def names_of(
     tables: Sequence[Table],
     pages: Iterable[str],
     outcomes: Mapping[str, Sequence[str]],
+    min_users: int = 5,
 ) -> tuple[str, ...]:
     """A distinct name of at most 40 characters for every group. `tables`: what they do (`table_of`); `pages`: those
-    that may be named at all; `outcomes`' pages name nothing, since every kind of visitor may reach them."""
+    that may be named at all; `outcomes`' pages name nothing, since every kind of visitor may reach them. A section or
+    page names a group only if at least `min_users` of the group's own users saw it."""
     if len(groups) == 1:
         return ("all visitors",)
     known = frozenset(pages) - {page for own in outcomes.values() for page in own}
-    topics = topics_of(groups, known)
+    topics = topics_of(groups, known, min_users)
     names = [""] * len(groups)
     for shared in dict.fromkeys(topics):
         places = [k for k, own in enumerate(topics) if own == shared]
@@ -55,7 +57,7 @@ def names_of(
             others = [tables[k] for k in range(len(groups)) if k != places[0]]
             told = {places[0]: next((phrase for _, phrase in _phrases(tables[places[0]], others)), "")}
         else:
-            told = _tell_apart({k: tables[k] | _presence(groups, places, k, known) for k in places}, shared)
+            told = _tell_apart({k: tables[k] | _presence(groups, places, k, known) for k in places}, shared, min_users)
         for k in places:
             names[k] = _join(shared, told[k])
     return _distinct(names)
@@ -69,12 +71,12 @@ def strong_behaviours(tables: Sequence[Table]) -> list[list[str]]:
     ]
 
 
-def topics_of(groups: Sequence[Sequence[Visitor]], known: frozenset[str]) -> list[str]:
+def topics_of(groups: Sequence[Sequence[Visitor]], known: frozenset[str], min_users: int) -> list[str]:
     """Per group, the sections that its visitors favour, at most two, or else the pages; empty where they favour none.
 
     A section is a page's first folder. What is favoured has a share of the group's views that is `LIFT` times that of
     the average group, and visitors whose own shares differ from the others' by more than chance; the favourites are
-    ordered by share times the logarithm of the lift.
+    ordered by share times the logarithm of the lift. At least `min_users` of the group saw it.
     """
     topics = [""] * len(groups)
     for unit in (_section, _same):
@@ -86,7 +88,9 @@ def topics_of(groups: Sequence[Sequence[Visitor]], known: frozenset[str]) -> lis
             found = []
             for name, share in shares[k].items():
                 lift = share / (sum(s.get(name, 0.0) for s in shares) / len(groups))
-                if share >= WEIGHTY and lift >= LIFT and contrast(_column(own[k], name), _column(others, name)) > 0:
+                if share < WEIGHTY or lift < LIFT or sum(name in visitor for visitor in own[k]) < min_users:
+                    continue
+                if contrast(_column(own[k], name), _column(others, name)) > 0:
                     found.append((share * math.log(lift), name))
             found.sort(key=lambda item: (-item[0], item[1]))
             if found and not topics[k]:
@@ -133,25 +137,26 @@ def _presence(groups: Sequence[Sequence[Visitor]], places: Sequence[int], k: int
     return {f"page:{page}": np.array([float(page in pages) for pages in own]) for page in top}
 
 
-def _phrases(own: Table, others: Sequence[Table]) -> list[tuple[float, str]]:
-    """(strength, words) for every trait in which `own` differs from all `others` together, strongest first."""
+def _phrases(own: Table, others: Sequence[Table], min_users: int = 1) -> list[tuple[float, str]]:
+    """(strength, words) for every trait in which `own` differs from all `others` together, strongest first; a page only
+    if at least `min_users` saw it."""
     found = []
     for trait, values in own.items():
         d = contrast(values, np.concatenate([table[trait] for table in others])) if others else 0.0
         if trait in WORDS and d:
             found.append((PREFERENCE * abs(d), WORDS[trait][d < 0]))
-        elif d > 0:
+        elif d > 0 and values.sum() >= min_users:
             words = _words([trait.removeprefix("page:")], PHRASE)
             found.append((d, words))
     return sorted(((d, words) for d, words in found if words), key=lambda item: (-item[0], item[1]))
 
 
-def _tell_apart(tables: Mapping[int, Table], shared: str) -> dict[int, str]:
+def _tell_apart(tables: Mapping[int, Table], shared: str, min_users: int) -> dict[int, str]:
     """One phrase per group, none twice: the strongest contrasts of all are given out first."""
     offers = [
         (strength, phrase, k)
         for k, own in tables.items()
-        for strength, phrase in _phrases(own, [table for j, table in tables.items() if j != k])
+        for strength, phrase in _phrases(own, [table for j, table in tables.items() if j != k], min_users)
         if phrase != shared
     ]
     told: dict[int, str] = {}

@@ -126,7 +126,14 @@ def train_bundle_parts(
         with clock("mixture"):
             first = markov_start(mixture, data.train.samples, data.select.samples, data.vocabulary).train
             explained = explain(
-                model, data.train.examples, data.select.examples, first.astype(np.float64), run, after_epoch, hardware
+                model,
+                data.train.examples,
+                data.select.examples,
+                first.astype(np.float64),
+                run,
+                after_epoch,
+                hardware,
+                data.train.cover,
             )
     with clock("embeddings"), locked(run.shared):
         encoders: dict[EncoderKind, Encoder] = {
@@ -172,11 +179,12 @@ def _mixture(data: Data, run: Run, settings: Settings) -> MarkovMixture:
     folder, done = run.root / "markov", run.root / "markov.json"
     if done.exists():
         return MarkovMixture.load(folder)
-    users = token_sessions(data.train.samples, data.vocabulary)
+    people = [data.train.samples[row] for row in data.train.cover]
+    users = token_sessions(people, data.vocabulary)
     seed = seed_of(settings.seed, "markov")
     clusters = min(settings.clusters, len(users))
     if settings.choose_clusters and settings.start == "markov":
-        clusters = likeliest_clusters(data.train.samples, data.select.samples, data.vocabulary, clusters, seed)
+        clusters = likeliest_clusters(people, data.select.samples, data.vocabulary, clusters, seed)
         STDERR.print(f"Markov mixture: {clusters} components explain the selection users best")
     with progress("Markov mixture", None, "iterations") as advance:
         mixture = MarkovMixture.fit(
@@ -199,7 +207,7 @@ def assist(dataset: Dataset, run: Run, hardware: Hardware) -> None:
     data = Data.read(dataset, run.settings)
     pretraining = Run(run.pretraining, run.settings)
     model = _predictor(data, run.settings, hardware.device)
-    pretrain(model, data.train.examples, data.select.examples, pretraining, lambda stage, epoch: None, hardware)
+    pretrain(model, data.train.once, data.select.examples, pretraining, lambda stage, epoch: None, hardware)
 
 
 def _predictor(data: Data, settings: Settings, device: torch.device) -> nn.Module:
@@ -213,9 +221,9 @@ def _pretrain(model: nn.Module, data: Data, run: Run, after_epoch: AfterEpoch, h
     pretraining = Run(run.pretraining, run.settings)
     if run.settings.warm_start == "synthetic" and pretraining.load("pretrain") is None:
         warm_start(
-            model, len(data.vocabulary), data.train.examples, data.select.examples, pretraining, after_epoch, hardware
+            model, len(data.vocabulary), data.train.once, data.select.examples, pretraining, after_epoch, hardware
         )
-    pretrained = pretrain(model, data.train.examples, data.select.examples, pretraining, after_epoch, hardware)
+    pretrained = pretrain(model, data.train.once, data.select.examples, pretraining, after_epoch, hardware)
     for record in pretraining.records():
         if record["stage"] in ("warm", "warm choice", "pretrain"):
             run.log(record)

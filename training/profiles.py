@@ -15,6 +15,7 @@ from browsing.profiles import ClusterProfile, Journey, OutcomeRate, PageProfile,
 from browsing.vocabulary import Vocabulary
 from training.behaviour import Visitor, repeated, visitors
 from training.dataset import Sample
+from training.journeys import PERSONAL_PAGES
 from training.naming import names_of, strong_behaviours, table_of
 
 TYPICAL = 6
@@ -40,18 +41,18 @@ def profiles_of(
 ) -> Profiles:
     """What each cluster is like. `own` [N]: the samples' clusters; `journeys`: the generated ones, per cluster.
 
-    A page is shown of a cluster only if at least `min_users` of the cluster's users saw it.
+    A page is shown of a cluster, and names it, only if at least `min_users` of the cluster's users saw it.
     """
     clusters = len(journeys)
     groups = visitors(samples, own, clusters)
     [everybody] = visitors(samples, np.zeros(len(samples), np.int64), 1)
     base, base_sessions = _holding(everybody, vocabulary), sum(len(v.sessions) for v in everybody)
     tables = [table_of(group, outcomes) for group in groups]
-    names = names_of(groups, tables, vocabulary.pages, outcomes)
+    names = names_of(groups, tables, vocabulary.pages, outcomes, min_users)
     told = strong_behaviours(tables)
     infos = []
     for k, group in enumerate(groups):
-        pages = _pages(group, base, base_sessions, vocabulary, min_users)
+        pages = _pages(group, base, base_sessions, vocabulary, _widely_seen(group, min_users))
         infos.append(
             ClusterProfile(
                 id=k,
@@ -81,19 +82,32 @@ def clusters_of(
     outcomes: Mapping[str, Sequence[str]],
 ) -> tuple[ClusterInfo, ...]:
     """Share, name and typical pages of each cluster, for the manifest. `own` [N]: the samples' clusters; the outcomes'
-    pages are nobody's typical ones, since every kind of visitor may reach them."""
+    pages are nobody's typical ones, since every kind of visitor may reach them, and neither are those that fewer of the
+    cluster's users saw than the profiles ask for."""
     views = _views(samples, own, len(profiles.clusters), vocabulary)
     everybody: Counter[str] = sum(views, Counter())
+    shown = shown_pages(samples, own, len(profiles.clusters), profiles.min_users)
     common = frozenset(page for pages in outcomes.values() for page in pages)
+    typical = [
+        [page for page in _distinctive(seen, everybody) if page in allowed - common]
+        for seen, allowed in zip(views, shown, strict=True)
+    ]
     return tuple(
         ClusterInfo(
             id=profile.id,
             name=profile.built_name,
             share=profile.share,
-            typical_pages=tuple([p for p in _distinctive(views[profile.id], everybody) if p not in common][:TYPICAL]),
+            typical_pages=tuple(typical[profile.id][:TYPICAL]),
         )
         for profile in profiles.clusters
     )
+
+
+def shown_pages(
+    samples: Sequence[Sample], own: NDArray[np.int64], clusters: int, min_users: int
+) -> list[frozenset[str]]:
+    """Per cluster, the pages that at least `min_users` of its users saw: no other page may be shown of it."""
+    return [_widely_seen(group, min_users) for group in visitors(samples, own, clusters)]
 
 
 def reference_of(
@@ -118,11 +132,14 @@ def reference_of(
     )
 
 
-def prior_of(samples: Sequence[Sample], vocabulary: Vocabulary, outcomes: Mapping[str, Sequence[str]]) -> Prior:
+def prior_of(
+    samples: Sequence[Sample], vocabulary: Vocabulary, outcomes: Mapping[str, Sequence[str]], min_users: int = 5
+) -> Prior:
     """The answer for a visitor without history: what the training users' first known sessions were.
 
     Every user counts once, so that clusters weigh in by their share. The journey is the frequent first session with
-    the highest mean intersection over union with all of them.
+    the highest mean intersection over union with all of them; unless it is too short to be somebody's own, at least
+    `min_users` users must have begun with it.
     """
     oldest: dict[str, Sample] = {}
     for sample in samples:
@@ -136,11 +153,13 @@ def prior_of(samples: Sequence[Sample], vocabulary: Vocabulary, outcomes: Mappin
     rates = {
         name: sum(not set(own).isdisjoint(session) for session in firsts) / total for name, own in outcomes.items()
     }
-    return Prior(next_session=_journey(firsts), pages=pages, outcomes=rates, sessions=len(firsts))
+    return Prior(next_session=_journey(firsts, min_users), pages=pages, outcomes=rates, sessions=len(firsts))
 
 
-def _journey(firsts: Sequence[Session]) -> Session:
-    frequent = _top(Counter(session for session in firsts if session), CANDIDATES)
+def _journey(firsts: Sequence[Session], min_users: int) -> Session:
+    begun = Counter(session for session in firsts if session)
+    nobodys = {s: n for s, n in begun.items() if n >= min_users or len(s) < PERSONAL_PAGES}
+    frequent = _top(Counter(nobodys), CANDIDATES)
     judges = [frozenset(session) for session in firsts[:JUDGES] if session]
 
     def agreement(session: Session) -> float:
@@ -207,16 +226,21 @@ def _holding(group: Sequence[Visitor], vocabulary: Vocabulary) -> Counter[str]:
     return Counter(page for v in group for session in v.sessions for page in set(session) if page in vocabulary)
 
 
+def _widely_seen(group: Sequence[Visitor], min_users: int) -> frozenset[str]:
+    """The pages that at least `min_users` of the group saw."""
+    users = Counter(page for v in group for page in {p for session in v.sessions for p in session})
+    return frozenset(page for page, count in users.items() if count >= min_users)
+
+
 def _pages(
-    group: Sequence[Visitor], base: Counter[str], base_sessions: int, vocabulary: Vocabulary, min_users: int
+    group: Sequence[Visitor], base: Counter[str], base_sessions: int, vocabulary: Vocabulary, shown: frozenset[str]
 ) -> list[PageProfile]:
     holding = _holding(group, vocabulary)
-    users = Counter(page for v in group for page in {p for session in v.sessions for p in session})
     total = sum(len(v.sessions) for v in group)
     return [
         PageProfile(page=page, share=count / total, lift=(count / total) / (base[page] / base_sessions))
         for page, count in holding.items()
-        if users[page] >= min_users
+        if page in shown
     ]
 
 

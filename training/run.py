@@ -63,7 +63,7 @@ SINGLE = PRETRAINING | {
 }
 """Settings that the single predictor, fine-tuned on everybody, depends on: methods that agree in them share it."""
 
-FORMAT = 4
+FORMAT = 5
 """Raised whenever the same settings would no longer give the same result or the same files."""
 
 

@@ -30,8 +30,9 @@ def sample(user: int, kind: int, generator: np.random.Generator) -> Sample:
 
 def visitors(counts: dict[Split, int], seed: int = 0) -> tuple[pl.DataFrame, NDArray[np.float64]]:
     """Rows of `returns.parquet` and the true chance of each: up to four visits, the last d days ago, where
-    log(p / (1 - p)) = 1.5 - 1.2 log(d + 1/24) + [a cart in the last visit]."""
+    log(p / (1 - p)) = 1.5 - 1.2 log(d + 1/24) + [a cart in the last visit]. What they saw and then did is not known."""
     generator = np.random.default_rng(seed)
+    names = pl.List(pl.String)
     rows, chances = [], []
     for split, count in counts.items():
         for _ in range(count):
@@ -46,9 +47,10 @@ def visitors(counts: dict[Split, int], seed: int = 0) -> tuple[pl.DataFrame, NDA
     columns = ("split", "as_of", "started_at", "pages", "outcomes", "returned")
     frame = pl.DataFrame(
         {name: pl.Series(name, [row[i] for row in rows], strict=False) for i, name in enumerate(columns)},
-        schema_overrides={"outcomes": pl.List(pl.List(pl.String))},
+        schema_overrides={"outcomes": pl.List(names)},
     )
-    return frame, np.array(chances)
+    unknown = {"sessions": pl.List(names), "first_outcomes": names, "any_outcomes": names}
+    return frame.with_columns(pl.lit(None, own).alias(name) for name, own in unknown.items()), np.array(chances)
 
 
 def write(root: Path, train: int = 60, held: int = 20, seed: int = 0, returns: pl.DataFrame | None = None) -> Dataset:

@@ -12,6 +12,7 @@ from browsing.pages import PageRules
 from training.dataset import (
     RETURNS,
     SPLITS,
+    VISITS_COLUMNS,
     Counts,
     Dataset,
     DatasetError,
@@ -179,7 +180,11 @@ def returning(root: Path) -> pl.DataFrame:
             "pages": [[3, 1], [2]],
             "outcomes": [[["cart", "purchase"], []], [[]]],
             "returned": [True, False],
-        }
+            "sessions": [None, [["/", "/a"]]],
+            "first_outcomes": [["cart"], []],
+            "any_outcomes": [["cart", "purchase"], []],
+        },
+        schema_overrides={"first_outcomes": pl.List(pl.String), "any_outcomes": pl.List(pl.String)},
     )
     pages = pl.DataFrame({"page": ["/"], "kind": ["page"], "views": [9], "users": [7]})
     with DatasetWriter(root, returns=True) as writer:
@@ -198,7 +203,10 @@ def test_who_came_back_is_read_by_split(tmp_path: Path) -> None:
     for splits, expected in ((SPLITS, users), (("test",), users[1:]), (("select",), users[:0])):
         known = dataset.returns(splits)
         assert known is not None
-        assert known.rows() == expected.rows()
+        assert known.rows() == expected.select(VISITS_COLUMNS).rows()
+    followed = dataset.followed()
+    assert followed is not None
+    assert followed.rows() == users[1:].rows(), "of nobody else it is known what they saw"
 
 
 def test_a_dataset_need_not_know_who_came_back(root: Path) -> None:

@@ -65,6 +65,20 @@ def test_a_recorded_session_is_not_shown(tmp_path: Path) -> None:
     assert not recorded & {journey.pages for journey in after}
 
 
+def test_a_page_that_may_not_be_shown_of_a_cluster_is_on_none_of_its_journeys(tmp_path: Path) -> None:
+    words = tiny.vocabulary()
+    predictors = tiny.predictors(tmp_path, words)
+    first, second = generate_journeys(predictors, words, LIMITS)
+    hidden = first[0].pages[0]
+    allowed = frozenset(words.pages) - {hidden}
+    less, same = generate_journeys(predictors, words, LIMITS, shown=[allowed, frozenset(words.pages)])
+    assert same == second
+    assert less
+    assert hidden not in {page for journey in less for page in journey.pages}
+    assert sum(journey.weight for journey in less) == pytest.approx(1)
+    assert generate_journeys(predictors, words, LIMITS, shown=[frozenset()] * 2) == [(), ()]
+
+
 def test_a_session_is_rare_until_enough_users_walked_it() -> None:
     long, short = ("/a", "/b", "/c"), ("/a", "/b")
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from tests.training.datasets import MONDAY
 from training.behaviour import Session, Visitor, visitors
 from training.dataset import Sample
-from training.naming import names_of, strong_behaviours, table_of
+from training.naming import names_of, strong_behaviours, table_of, topics_of
 
 OUTCOMES = {"cart": ("/cart",)}
 
@@ -17,9 +18,9 @@ def group(kind: int, *sessions: Session, users: int = 12) -> list[Visitor]:
     return [Visitor(f"{kind}-{u}", sessions, sessions[-1:]) for u in range(users)]
 
 
-def names(*groups: list[Visitor]) -> tuple[str, ...]:
+def names(*groups: list[Visitor], min_users: int = 5) -> tuple[str, ...]:
     pages = {page for people in groups for v in people for session in v.sessions for page in session}
-    return names_of(groups, [table_of(people, OUTCOMES) for people in groups], pages, OUTCOMES)
+    return names_of(groups, [table_of(people, OUTCOMES) for people in groups], pages, OUTCOMES, min_users)
 
 
 def test_tastes_are_named_by_their_section() -> None:
@@ -62,6 +63,25 @@ def test_without_any_taste_behaviour_is_the_name() -> None:
 def test_an_outcome_page_names_nothing() -> None:
     found = names(group(0, ("/cart", "/")), group(1, ("/bags", "/bags/tote")))
     assert "cart" not in found[0].replace("adds to cart", "")
+
+
+@pytest.mark.parametrize(("users", "named"), [(4, False), (5, True)])
+def test_a_section_names_only_whom_enough_of_saw_it(users: int, named: bool) -> None:
+    bags = group(0, ("/bags", "/bags/tote"), ("/bags", "/bags/mini"))
+    few = group(1, ("/shoes", "/shoes/boot") * 4, users=users) + group(2, ("/bags", "/bags/tote"), users=12 - users)
+    known = frozenset({"/bags", "/bags/tote", "/bags/mini", "/shoes", "/shoes/boot"})
+    assert topics_of([bags, few], known, min_users=5)[1] == ("shoes" if named else "")
+    assert topics_of([bags, few], known, min_users=4)[1] == "shoes"
+
+
+@pytest.mark.parametrize(("users", "named"), [(4, False), (5, True)])
+def test_a_page_tells_apart_only_whom_enough_of_saw_it(users: int, named: bool) -> None:
+    """Two groups with one taste that do the same on other pages: nothing else tells the second apart."""
+    often, rare = [("/bags", "/bags/tote"), ("/bags", "/bags/tall")], [("/bags", "/bags/tote"), ("/bags", "/bags/mini")]
+    first, shoes = group(0, *often), group(1, ("/shoes", "/shoes/boot"), ("/shoes", "/shoes/loafer"))
+    second = group(2, *rare, users=users) + group(3, *often, users=6)
+    assert names(first, second, shoes)[1] == ("bags: bags mini" if named else "bags")
+    assert names(first, second, shoes, min_users=4)[1] == "bags: bags mini"
 
 
 def test_names_are_short_and_distinct_whatever_the_pages() -> None:

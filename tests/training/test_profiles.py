@@ -11,7 +11,7 @@ from browsing.profiles import Journey
 from browsing.vocabulary import Vocabulary
 from tests.training.datasets import MONDAY
 from training.dataset import Sample
-from training.profiles import clusters_of, prior_of, profiles_of, reference_of
+from training.profiles import clusters_of, prior_of, profiles_of, reference_of, shown_pages
 
 WORDS = Vocabulary(["/cart", "/", "/bags", "/bags/tote-mini", "/shoes", "/shoes/boot"])
 OUTCOMES = {"cart": ("/cart",)}
@@ -78,6 +78,44 @@ def test_the_manifests_clusters_have_the_profiles_names() -> None:
     assert [name.split(":")[0] for name in (bags.name, shoes.name)] == ["bags", "shoes"]
     assert bags.typical_pages == ("/bags", "/bags/tote-mini")
     assert [bags.share, shoes.share] == pytest.approx([2 / 3, 1 / 3])
+
+
+def secretive(few: int) -> tuple[list[Sample], np.ndarray[tuple[int], np.dtype[np.int64]]]:
+    """Two clusters of 12; `few` of the second spend their visits on two pages that the first knows well."""
+    known, rare = ("/bags", "/bags/tote-mini"), ("/shoes", "/shoes/boot")
+    people, own = [], []
+    for kind, sessions in ((0, [known, rare]), (1, [("/", "/"), ("/",)])):
+        for user in range(12):
+            first, second = [rare, rare * 2] if kind and user < few else sessions
+            people.append(replace(person([first], second), user_id=f"{kind}-{user}"))
+            own.append(kind)
+    return people, np.array(own)
+
+
+@pytest.mark.parametrize(("few", "told"), [(4, False), (5, True)])
+def test_nothing_tells_of_a_page_that_too_few_of_the_clusters_own_users_saw(few: int, told: bool) -> None:
+    """All users together saw it often enough: it is in the vocabulary."""
+    people, own = secretive(few)
+    profiles = profiles_of(people, own, WORDS, OUTCOMES, NO_JOURNEYS, min_users=5)
+    _, other = clusters_of(profiles, people, own, WORDS, OUTCOMES)
+    profile = profiles.clusters[1]
+    pages = {page.page for page in (*profile.typical, *profile.distinctive)}
+    assert ({"/shoes", "/shoes/boot"} <= pages) is told
+    assert ("/shoes" in other.typical_pages) is told
+    assert pages | set(other.typical_pages) <= shown_pages(people, own, 2, 5)[1]
+    assert shown_pages(people, own, 2, 5)[0] == {"/bags", "/bags/tote-mini", "/shoes", "/shoes/boot"}
+
+
+def test_a_first_session_of_few_users_is_not_the_priors_journey() -> None:
+    often, rare = ("/", "/bags"), ("/", "/bags", "/shoes")
+    for users, expected in ((4, often), (5, rare)):
+        people = [
+            replace(person([session], ("/",)), user_id=f"{session}-{user}")
+            for session, count in ((rare, users), (often, 3))
+            for user in range(count)
+        ]
+        assert prior_of(people, WORDS, OUTCOMES, min_users=5).next_session == expected
+    assert prior_of(people[:4], WORDS, OUTCOMES, min_users=5).next_session == ()
 
 
 def test_a_cluster_without_users_has_an_empty_profile() -> None:

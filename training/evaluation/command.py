@@ -38,6 +38,14 @@ def evaluate(
         int,
         typer.Option(min=0, help="selection users forecast to choose the outcomes' thresholds; 0: no thresholds"),
     ] = 500,
+    return_users: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="users forecast, whether they came back or not, for outcomes within 7 days; 0: whether they came "
+            "back is measured alone",
+        ),
+    ] = 2000,
     by_cluster: Annotated[
         bool,
         typer.Option("--by-cluster", help="rows by the bundle's clusters for the other models too (encodes sessions)"),
@@ -89,6 +97,7 @@ def evaluate(
             resamples=resamples,
             validation=validation_users,
             bert=bert_score,
+            returning=return_users,
         )
         encoder = encoder_of(own) if model == "bundle" or by_cluster else None
         result, per_user = run.evaluation(own, data, encoder, plan)

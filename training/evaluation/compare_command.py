@@ -12,11 +12,19 @@ from rich.table import Table
 from rich.text import Text
 
 from browsing.console import emit, fail
+from training.evaluation.terminal import WIDTH
 
 if TYPE_CHECKING:
     from training.evaluation.comparison import Compared, Comparison
 
-GROUPS = {"pages": "Pages", "ranking": "Ranking", "loss": "Test loss", "worst_decile": "Worst 10 % of users"}
+GROUPS = {
+    "pages": "Pages",
+    "equal_mean": "Equal mean length",
+    "equal_each": "Equal length for each",
+    "ranking": "Ranking",
+    "loss": "Test loss",
+    "worst_decile": "Worst 10 % of users",
+}
 NAMES = {
     "hr": "HR",
     "ioa": "IoA",
@@ -43,6 +51,14 @@ def compare(
         Literal["consensus", "greedy", "default"],
         typer.Option(help="which decode's pages; default: the one each result was evaluated with"),
     ] = "default",
+    equal_length: Annotated[
+        bool,
+        typer.Option(
+            "--equal-length",
+            help="also set the others' likeliest pages against the reference's sessions: as many on average, and as "
+            "many for every user, so that no method gains by predicting more",
+        ),
+    ] = False,
     resamples: Annotated[int, typer.Option(min=100, max=100_000, help="resamples of the users")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="of the resamples")] = 0,
     out: Annotated[Path | None, typer.Option(help="also write the comparison here, as JSON")] = None,
@@ -59,13 +75,18 @@ def compare(
         raise fail(f"--out {out}: the directory {out.parent} does not exist")
     if out is not None and out.is_dir():
         raise fail(f"--out {out} is a directory: name a file")
-    from training.evaluation.paired import ComparisonError, Result
+    from training.evaluation.paired import ComparisonError, Result, longer_than_ranked
     from training.evaluation.paired import compare as compare_results
 
     try:
         first, *others = [Result.read(path) for path in results]
         chosen = None if decode == "default" else decode
-        comparison = compare_results(first, others, resamples=resamples, seed=seed, decode=chosen)
+        comparison = compare_results(
+            first, others, resamples=resamples, seed=seed, decode=chosen, equal_length=equal_length
+        )
+        for other in others if equal_length else ():
+            if why := longer_than_ranked(first, other, chosen):
+                raise fail(f"--equal-length: {why}")
     except ComparisonError as error:
         raise fail(str(error)) from error
     if out is not None:
@@ -79,6 +100,8 @@ def compare(
 
 def show(comparison: Comparison, console: Console) -> None:
     """Print a table per compared result."""
+    if not console.is_terminal:
+        console.width = max(console.width, WIDTH)
     reference = comparison.reference
     console.print(
         Text(
@@ -95,7 +118,7 @@ def show(comparison: Comparison, console: Console) -> None:
 def _table(compared: Compared, reference: str) -> Table:
     side = compared.side
     title = Text(f"{side.name} ({side.method}, seed {side.seed}, {side.decode}) against {reference}")
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     table.add_column("Figure", no_wrap=True)
     for column in ("Reference", "This", "Difference", "Std. error", "95 % interval"):
         table.add_column(column, justify="right", no_wrap=True)

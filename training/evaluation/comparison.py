@@ -39,7 +39,9 @@ class Compared(_Document):
     """One evaluation against the reference. `differences` by figure: `pages.iou`, `loss.nats_per_page` (pooled),
     `loss.user_mean`, `worst_decile.iou`, `worst_decile.nats_per_page`, `ranking.ndcg_10`, and per outcome
     `cart.log_loss`, `cart.brier`, `cart.auc`, `cart.average_precision` of the probability that would be answered,
-    `cart.raw.log_loss`, `cart.raw.brier` of the uncalibrated one. A figure that either side lacks is left out."""
+    `cart.raw.log_loss`, `cart.raw.brier` of the uncalibrated one. Where it was asked for, `equal_mean.iou` and
+    `equal_each.iou`: of this method's likeliest pages, as many as the reference's sessions have, against them. A figure
+    that either side lacks is left out."""
 
     side: Side
     differences: dict[str, Difference]

@@ -10,6 +10,9 @@ import numpy as np
 from training.evaluation.bootstrap import interval, resampled
 from training.evaluation.metrics import Flags, Floats, Ints
 
+SAME_LENGTH = 1e-9
+"""Mean lengths that differ by no more, in proportion, are the same."""
+
 
 class Figures:
     """Named figures over N samples. Add them, then ask for all at once under any weights [R, N]."""
@@ -21,6 +24,7 @@ class Figures:
         self._variances: dict[str, Floats] = {}
         self._orders: dict[str, Order] = {}
         self._tails: dict[str, Tail] = {}
+        self._curves: dict[str, Curve] = {}
 
     def ratio(self, name: str, above: Floats | Flags | Ints, below: Floats | Flags | Ints | None = None) -> None:
         """sum `above` / sum `below`, both [N]; by default the mean of `above`. 0 where the divisor is 0."""
@@ -39,6 +43,12 @@ class Figures:
         """The mean of the `share` of `values` [U] that are highest, or lowest; value u weighs what sample `at[u]` does,
         so that users are ranked where samples are weighed."""
         self._tails[name] = Tail.of(values, share, highest, at)
+
+    def curve(self, name: str, lengths: Floats | Ints, values: Floats, at: Floats) -> None:
+        """The mean of `values` [N, M] where the mean of `lengths` [N, M], which rises along M, is that of `at` [N]:
+        between two columns as many samples take the one as the other, so that the mean length comes out exactly. NaN
+        where no column's mean length is as large, or as small."""
+        self._curves[name] = Curve(lengths.astype(np.float64), values, at.astype(np.float64))
 
     def confusion(self, name: str, predicted: Flags, happened: Flags) -> None:
         """`name.accuracy`, `.recall`, `.precision` and `.f1` of two flags per sample (sections 5.1.2 and 5.2.3).
@@ -65,6 +75,7 @@ class Figures:
             figures |= dict(zip(self._variances, spreads.T, strict=True))
         for name, order in self._orders.items():
             figures[f"{name}.auc"], figures[f"{name}.average_precision"] = order.under(weights)
+        figures |= {name: curve.under(weights) for name, curve in self._curves.items()}
         return figures | {name: tail.under(weights) for name, tail in self._tails.items()}
 
     def point(self) -> dict[str, float]:
@@ -134,6 +145,28 @@ class Tail:
         taken = np.clip(size - (np.cumsum(own, 1) - own), 0.0, own)
         mean: Floats = taken @ self.values / size[:, 0]
         return mean
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Curve:
+    """`lengths`, `values` [N, M], and the length to read the curve of their means at, that of `at` [N]."""
+
+    lengths: Floats
+    values: Floats
+    at: Floats
+
+    def under(self, weights: Floats) -> Floats:
+        """The value [R] on the line between the two points (mean length, mean value) around the mean of `at`."""
+        total = weights.sum(1)
+        lengths, values = (weights @ part / total[:, None] for part in (self.lengths, self.values))
+        wanted = weights @ self.at / total
+        found = []
+        for x, y, at in zip(lengths, values, wanted, strict=True):
+            low, high = x[0], x[-1]
+            edge = SAME_LENGTH * max(1.0, high)  # a sum in another order is no other length
+            inside = low - edge <= at <= high + edge
+            found.append(np.interp(at, x, y) if inside else np.nan)
+        return np.array(found)
 
 
 def _starts(ordered: Floats) -> Ints:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from training.evaluation.composites import Composite, composites
 from training.evaluation.grid import NONE, Cell, Grid, Line, Section
+from training.evaluation.result import Bin
 from training.evaluation.rows import EITHER
 from training.evaluation.sources import Better, Column, Source, cells
 
@@ -78,31 +79,60 @@ def bins(blocks: Sequence[Block], prefix: str = "", parts: Sequence[str] = tuple
     for outcome in _outcomes_of(blocks, "probabilities.{}.rate"):
         for kind in ("raw", "calibrated"):
             for part in parts:
-                title, first = BINS[part]
                 sections = [
-                    own for label, source in ranked if (own := _bins(label, source, outcome, kind, part)) is not None
+                    bin_lines(label, own) for label, source in ranked if (own := _bins(source, outcome, kind, part))
                 ]
                 if sections:
-                    yield Grid(
-                        f"{prefix}{_title(outcome)}, {kind}: {title}",
-                        ("N", "Least p", "Highest p", "Predicted", "Actual", "95 % interval", "Happened"),
-                        tuple(sections),
-                        "Predicted: mean probability. Actual: share to whom it happened, its interval Wilson's.",
-                        first=first,
-                    )
+                    yield bins_grid(f"{prefix}{_title(outcome)}, {kind}", part, sections)
 
 
-def grid(title: str, columns: Sequence[Column], blocks: Sequence[Block], note: str = "") -> Grid | None:
-    """A line per source with its N; columns without any figure are left out. None where no column is left."""
+def bins_grid(what: str, part: str, sections: Sequence[Section]) -> Grid:
+    """`what` the probabilities are of; `part`: of `BINS`; `sections`: of `bin_lines`."""
+    title, first = BINS[part]
+    return Grid(
+        f"{what}: {title}",
+        ("N", "Least p", "Highest p", "Predicted", "Actual", "95 % interval", "Happened"),
+        tuple(sections),
+        "Predicted: mean probability. Actual: share to whom it happened, its interval Wilson's.",
+        first=first,
+    )
+
+
+def bin_lines(label: str, bins: Sequence[Bin]) -> Section:
+    """A method's bins under its name, numbered from 1."""
+    lines = tuple(
+        Line(
+            str(place),
+            (
+                Cell(f"{one.n:,}"),
+                Cell(f"{one.lower:.3f}"),
+                Cell(f"{one.upper:.3f}"),
+                Cell(f"{one.predicted:.3f}"),
+                Cell(f"{one.observed:.3f}"),
+                Cell(f"[{one.interval[0]:.3f}, {one.interval[1]:.3f}]"),
+                Cell(f"{one.happened:,}"),
+            ),
+        )
+        for place, one in enumerate(bins, 1)
+    )
+    return Section(label, lines)
+
+
+def grid(
+    title: str, columns: Sequence[Column], blocks: Sequence[Block], note: str = "", counted: str | None = None
+) -> Grid | None:
+    """A line per source with its N; columns without any figure are left out. None where no column is left. `counted`:
+    the path of the number of users, where the figures are of users instead of next sessions."""
     sources = _flat(blocks)
     known = [column for column in columns if any(source.values(column.path) for source in sources)]
     if not known:
         return None
-    by_column = [[Cell(f"{source.n:,}") for source in sources], *(cells(column, sources) for column in known)]
+    numbers = [source.n if counted is None else source.value(counted) or 0 for source in sources]
+    by_column = [[Cell(f"{number:,.0f}") for number in numbers], *(cells(column, sources) for column in known)]
     by_line = iter(zip(*by_column, strict=True))
     return Grid(
         title,
-        ("N", *(column.header for column in known)),
+        ("N" if counted is None else "Users", *(column.header for column in known)),
         tuple(
             Section(block.heading, tuple(Line(s.label, next(by_line), s.strong) for s in block.sources))
             for block in blocks
@@ -217,28 +247,11 @@ def _lengths(blocks: Sequence[Block]) -> Grid | None:
     return grid("Lengths of sessions, means over users; the other columns are shares", columns, blocks)
 
 
-def _bins(label: str, source: Source, outcome: str, kind: str, part: str) -> Section | None:
+def _bins(source: Source, outcome: str, kind: str, part: str) -> tuple[Bin, ...]:
     probability = source.rows[0].row.probabilities.get(outcome)
     quality = None if probability is None else getattr(probability, kind)
-    own = () if quality is None else getattr(quality, part)
-    if not own:
-        return None
-    lines = tuple(
-        Line(
-            str(place),
-            (
-                Cell(f"{one.n:,}"),
-                Cell(f"{one.lower:.3f}"),
-                Cell(f"{one.upper:.3f}"),
-                Cell(f"{one.predicted:.3f}"),
-                Cell(f"{one.observed:.3f}"),
-                Cell(f"[{one.interval[0]:.3f}, {one.interval[1]:.3f}]"),
-                Cell(f"{one.happened:,}"),
-            ),
-        )
-        for place, one in enumerate(own, 1)
-    )
-    return Section(label, lines)
+    own: tuple[Bin, ...] = () if quality is None else getattr(quality, part)
+    return own
 
 
 def _outcomes_of(blocks: Sequence[Block], path: str) -> list[str]:

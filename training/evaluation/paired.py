@@ -17,7 +17,8 @@ from pydantic import ValidationError
 from browsing.hashing import file_sha256
 from training.evaluation.bootstrap import groups_of, interval
 from training.evaluation.comparison import Compared, Comparison, Difference, Side
-from training.evaluation.figures import Figures
+from training.evaluation.figures import SAME_LENGTH, Figures
+from training.evaluation.lengths import SCORES, Likeliest
 from training.evaluation.metrics import Flags, Floats, Ints
 from training.evaluation.probabilities import squared_errors, surprises
 from training.evaluation.result import Decode, Evaluation
@@ -26,6 +27,8 @@ from training.evaluation.users import KEYS, users_path
 WORST = 0.1
 """The share of users that the worst decile is."""
 PAGES = ("hr", "ioa", "iop", "iou")
+EQUAL_MEAN, EQUAL_EACH = "equal_mean", "equal_each"
+"""The likeliest pages at the reference's mean length, and at its length for every user: `lengths.py`."""
 RANKING = ("recall_10", "ndcg_10", "mrr")
 LOWER = ("log_loss", "brier", "nats_per_page", "user_mean")
 """Last parts of the names of figures of which less is better."""
@@ -69,6 +72,10 @@ class Result:
         own = self.document.settings.decode
         return own if wanted is None or own == "own" else wanted
 
+    def pages(self, wanted: Decode | None) -> Floats:
+        """The number of distinct pages of every decoded session [N]."""
+        return _column(self.frame, f"{self.decode(wanted)}.pages")
+
     def side(self, wanted: Decode | None) -> Side:
         document = self.document
         return Side(
@@ -81,20 +88,31 @@ class Result:
 
 
 def compare(
-    reference: Result, others: Sequence[Result], *, resamples: int, seed: int, decode: Decode | None = None
+    reference: Result,
+    others: Sequence[Result],
+    *,
+    resamples: int,
+    seed: int,
+    decode: Decode | None = None,
+    equal_length: bool = False,
 ) -> Comparison:
-    """Differences of every other result to the reference. Raises `ComparisonError` where they are not about the same
+    """Differences of every other result to the reference. `equal_length`: also those of the others' likeliest pages, as
+    many as the reference's sessions have, to these sessions. Raises `ComparisonError` where they are not about the same
     users."""
     for other in others:
         _check(reference, other)
     groups = groups_of(reference.frame["user"].to_list())
     base = _figures(reference, decode, groups)
+    if equal_length:
+        _add_own_length(base, reference.frame, reference.decode(decode))
     point, draws = base.point(), base.draws(groups, resamples, seed)
-    parts = list(dict.fromkeys(name.rpartition(".")[0] for name in point))
+    parts = list(dict.fromkeys(("pages", EQUAL_MEAN, EQUAL_EACH, *(name.rpartition(".")[0] for name in point))))
     names = sorted(point, key=lambda name: parts.index(name.rpartition(".")[0]))  # what belongs together stays together
     compared = []
     for other in others:
         figures = _figures(other, decode, groups)
+        if equal_length:
+            _add_equal_length(figures, other.frame, reference.pages(decode))
         own, own_draws = figures.point(), figures.draws(groups, resamples, seed)
         differences = {
             name: _difference(name, point[name], own[name], own_draws[name] - draws[name])
@@ -165,6 +183,42 @@ def _figures(result: Result, decode: Decode | None, groups: Ints) -> Figures:
         if not name.endswith(".raw"):
             figures.order(name, p, happened)
     return figures
+
+
+def longer_than_ranked(reference: Result, other: Result, decode: Decode | None) -> str:
+    """Why the other's likeliest pages cannot be brought to the reference's length; empty where they can."""
+    likeliest = Likeliest.read(other.frame)
+    if likeliest is None:
+        return f"{users_path(other.path)} does not hold which of the likeliest pages came true: evaluate again"
+    wanted, most = float(reference.pages(decode).mean()), float(likeliest.lengths[:, -1].mean())
+    if wanted > most * (1 + SAME_LENGTH):
+        return (
+            f"{reference.path} has {wanted:.2f} pages per session, {other.path} ranks {most:.2f} on average: its "
+            "likeliest pages are too few to be compared at that length"
+        )
+    return ""
+
+
+def _add_own_length(figures: Figures, frame: pl.DataFrame, decode: Decode) -> None:
+    """What the likeliest pages are compared with: the sessions as they are."""
+    for part in (EQUAL_MEAN, EQUAL_EACH):
+        for name in SCORES:
+            figures.ratio(f"{part}.{name}", _column(frame, f"{decode}.{name}"))
+        figures.ratio(f"{part}.generated", _column(frame, f"{decode}.pages"))
+
+
+def _add_equal_length(figures: Figures, frame: pl.DataFrame, lengths: Floats) -> None:
+    """The likeliest pages of the frame's method, where it holds them; `lengths` [N]: of the reference's sessions."""
+    likeliest = Likeliest.read(frame)
+    if likeliest is None:
+        return
+    for name, values in likeliest.scores.items():
+        figures.curve(f"{EQUAL_MEAN}.{name}", likeliest.lengths, values, lengths)
+    figures.curve(f"{EQUAL_MEAN}.generated", likeliest.lengths, likeliest.lengths.astype(np.float64), lengths)
+    scores, pages = likeliest.cut(lengths.astype(np.int64))
+    for name, values in scores.items():
+        figures.ratio(f"{EQUAL_EACH}.{name}", values)
+    figures.ratio(f"{EQUAL_EACH}.generated", pages)
 
 
 def _probabilities(frame: pl.DataFrame) -> Iterator[tuple[str, Floats, Flags]]:

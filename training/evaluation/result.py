@@ -141,6 +141,36 @@ class OutcomeProbability(_Document):
     calibrated: ProbabilityMetrics | None = Field(description="none where there is no calibration for it")
 
 
+class WithinHorizon(_Document):
+    """A probability that something happens within the horizon, against whether it did.
+
+    `intervals`: by field, such as `rate`, `quality.auc`.
+    """
+
+    users: int
+    rate: float = Field(description="share of them to whom it happened")
+    base_log_loss: float = Field(description="of saying `rate` to everybody")
+    base_brier: float
+    quality: ProbabilityMetrics
+    intervals: dict[str, Interval] = {}
+
+
+class OutcomeWithin(WithinHorizon):
+    """P(returns) P(outcome | returns), which speaks of the first session within the horizon."""
+
+    any_rate: float = Field(description="share of users any of whose sessions within the horizon held the outcome")
+
+
+class Returns(_Document):
+    """What is answered about the days after a reference time, on every user with a visit before it, whether they came
+    back or not. `outcomes`: on `Settings.return_users` of them, where the dataset holds what they saw."""
+
+    horizon_days: int
+    as_of: str = Field(description="the reference time, ISO 8601")
+    returned: WithinHorizon
+    outcomes: dict[str, OutcomeWithin] = {}
+
+
 class LossMetrics(_Document):
     """-log p(actual next session), `[EOS]` counted, `[BOS]` not, a page outside the vocabulary as `[UNK]`."""
 
@@ -185,6 +215,9 @@ class Settings(_Document):
     calibration_users: int = Field(
         default=0, description="calibration users forecast to calibrate; 0 where the bundle's own calibration is used"
     )
+    return_users: int = Field(
+        default=0, description="users forecast, whether they came back or not, for outcomes within the horizon"
+    )
 
 
 class Machine(_Document):
@@ -214,6 +247,9 @@ class Evaluation(_Document):
     settings: Settings
     clusters: tuple[Row, ...] = Field(description="clusters that at least one evaluated user falls into")
     combined: Row
+    returns: Returns | None = Field(
+        default=None, description="none but for a bundle with a model of returning, on a dataset that knows of it"
+    )
     users_sha256: str | None = Field(default=None, description="of the file of per-user values beside this document")
     machine: Machine | None = None
     peak_memory_mib: float | None = Field(default=None, description="of the evaluating process")

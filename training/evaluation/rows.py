@@ -16,6 +16,7 @@ from training.evaluation import ranking
 from training.evaluation.bootstrap import groups_of
 from training.evaluation.decisions import EITHER as EITHER
 from training.evaluation.decisions import Threshold, members_of
+from training.evaluation.lengths import Likeliest
 from training.evaluation.loss import Loss
 from training.evaluation.metrics import UNKNOWN, Flags, Floats, Ints, PageScores, page_scores, pages_of
 from training.evaluation.probabilities import Probabilities, happenings
@@ -67,7 +68,8 @@ class Judged:
 @dataclass(frozen=True, slots=True, eq=False)
 class Judgement:
     """Every sample's scores, [N] each. `users`: numbers of the samples' users; `ranking` [N, 7] in the order of
-    `ranking.NAMES`; `decided`: by outcome, whether its score reaches the threshold, where there is one."""
+    `ranking.NAMES`; `likeliest`: which of the ranked pages came true; `decided`: by outcome, whether its score reaches
+    the threshold, where there is one."""
 
     users: Ints
     clusters: Ints
@@ -75,6 +77,7 @@ class Judgement:
     decode: Decode
     judged: dict[Decode, Judged]
     ranking: Floats
+    likeliest: Likeliest
     happened: dict[str, Flags]
     probabilities: Probabilities
     thresholds: Mapping[str, Threshold]
@@ -117,6 +120,7 @@ class Judgement:
                     for pages, session in zip(ranked, actual, strict=True)
                 ]
             ),
+            likeliest=Likeliest.of(ranked, actual, site.vocabulary),
             happened=happenings(site.groups(), actual),
             probabilities=probabilities,
             thresholds=thresholds,

@@ -26,6 +26,7 @@ from training.evaluation.loss import Loss
 from training.evaluation.machine import Stages, machine, peak_memory_mib
 from training.evaluation.models import OWN, BundleModel, Forecasts, baseline_forecasts
 from training.evaluation.result import Decode, Evaluation, Row, Settings, TextMetrics
+from training.evaluation.returning import RETURN_USERS, Followed, measure
 from training.evaluation.routing import assign
 from training.evaluation.rows import Judgement, Pages, Site
 from training.evaluation.summary import Sampling, Text, rows
@@ -49,7 +50,8 @@ class EvaluationError(ValueError):
 class Plan:
     """What to evaluate, and how. `users`: at most so many next sessions, drawn by the options' seed. `resamples`:
     behind every interval; 0 for none. `validation`: users that thresholds are chosen on; 0 for no thresholds.
-    `bert`: BERTScore too, which needs an extra and minutes."""
+    `bert`: BERTScore too, which needs an extra and minutes. `returning`: users forecast for outcomes within the
+    horizon, whether they came back or not; 0 for none."""
 
     split: Split = "test"
     model: str = "bundle"
@@ -59,6 +61,7 @@ class Plan:
     resamples: int = RESAMPLES
     validation: int = THRESHOLD_USERS
     bert: bool = False
+    returning: int = RETURN_USERS
 
 
 async def evaluate_samples(
@@ -126,7 +129,12 @@ def evaluation(
         validation = held(dataset, ("select", "calibrate"), plan.split, plan.validation, options.seed)
         refit = plan.model != "bundle" and plan.validation > 0
         calibrating = calibration_cases(dataset, plan.split) if refit else []
-    groups = [samples, validation, calibrating]
+        # Of the others it would say nothing: what is answered about time is the bundle's.
+        returns = bundle.returns if plan.model == "bundle" else None
+        followed = Followed()
+        if returns is not None:
+            followed = Followed.of(dataset, returns, plan.split, plan.returning, options.seed)
+    groups = [samples, validation, calibrating, followed.cases]
     with stages("route"):
         clusters = [assign(bundle, group, encoder) if encoder and group else [0] * len(group) for group in groups]
     forecasts = _forecasts(bundle, dataset, groups, clusters, plan, options, stages)
@@ -148,7 +156,12 @@ def evaluation(
         )
         names = [cluster.name for cluster in bundle.manifest.clusters] if encoder else []
         text = _text(SbertEncoder() if plan.bert else None)
-        per_cluster, combined = rows(judgement, names, Sampling(plan.resamples, options.seed), text)
+        sampling = Sampling(plan.resamples, options.seed)
+        per_cluster, combined = rows(judgement, names, sampling, text)
+        within = None
+        if returns is not None:
+            answers = next(iter(forecasts.answers[3].values()))
+            within = measure(dataset, returns, plan.split, followed, answers, calibration, sampling)
         sha256 = fingerprint(dataset.info)
         frame = per_user(judgement, samples, sha256)
     trained = plan.model in OWN
@@ -174,9 +187,11 @@ def evaluation(
             resamples=plan.resamples,
             validation_users=len(validation),
             calibration_users=len(calibrating),
+            return_users=len(followed.cases),
         ),
         clusters=per_cluster,
         combined=combined,
+        returns=within,
         machine=machine(),
         peak_memory_mib=peak_memory_mib(),
         seconds=stages.seconds,

@@ -118,7 +118,7 @@ def blocks(log: Log, decode: Decode | None, clusters: bool) -> list[Block]:
     are several and one seed alone: clusters of two seeds have nothing to do with each other."""
     made: list[Block] = []
     for group in log.groups:
-        combined = tuple(Seen(run.evaluation.combined, decode) for run in group.runs)
+        combined = source(group, decode).rows
         rows = group.runs[0].evaluation.clusters if clusters and len(group.runs) == 1 else ()
         if len(rows) > 1:
             lines = [Source(f"{row.cluster} {row.name}", (Seen(row, decode),)) for row in rows]
@@ -132,7 +132,8 @@ def blocks(log: Log, decode: Decode | None, clusters: bool) -> list[Block]:
 
 def source(group: Group, decode: Decode | None) -> Source:
     """A group's combined row."""
-    return Source(group.label, tuple(Seen(run.evaluation.combined, decode) for run in group.runs), ranked=True)
+    seen = (Seen(run.evaluation.combined, decode, run.evaluation.returns) for run in group.runs)
+    return Source(group.label, tuple(seen), ranked=True)
 
 
 def _check(runs: Sequence[Run], same_users: bool) -> None:

@@ -12,17 +12,19 @@ from pydantic import BaseModel
 
 from training.evaluation.composites import metrics
 from training.evaluation.grid import NONE, Cell
-from training.evaluation.result import Decode, Generation, Interval, Row
+from training.evaluation.result import Decode, Generation, Interval, Returns, Row
 
 Better = Literal["higher", "lower"]
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """An evaluation's row under one decode. What no decode touches is the row's own."""
+    """An evaluation's row under one decode. What no decode touches is the row's own. `returns`: beside the combined
+    row, what the evaluation says about time; its figures are at paths that begin with `returns`."""
 
     row: Row
     decode: Decode | None = None
+    returns: Returns | None = None
 
     @property
     def generation(self) -> Generation:
@@ -31,11 +33,14 @@ class Seen:
 
     def value(self, path: str) -> float | None:
         """The figure at `path`, such as `pages.iou` or `probabilities.cart.raw.auc`; None where there is none."""
-        found = _at(self._owner(path), path.split("."))
+        steps = path.split(".")
+        found = _at(self.returns, steps[1:]) if steps[0] == "returns" else _at(self._owner(path), steps)
         return None if found is None else float(found)
 
     def interval(self, path: str) -> Interval | None:
         """Its 95 % interval over users."""
+        if path.startswith("returns."):
+            return None if self.returns is None else _interval_within(self.returns, path.split(".")[1:])
         return self._owner(path).intervals.get(path)
 
     def _owner(self, path: str) -> Generation:
@@ -126,6 +131,13 @@ def _note(column: Column, source: Source, digits: int) -> str:
         return ""
     low, high = (bound * column.scale for bound in interval)
     return f"[{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def _interval_within(returns: Returns, steps: list[str]) -> Interval | None:
+    """Of `returned.FIELD`, or of `outcomes.NAME.FIELD`."""
+    own = returns.returned if steps[0] == "returned" else returns.outcomes.get(steps[1])
+    field = steps[1:] if steps[0] == "returned" else steps[2:]
+    return None if own is None else own.intervals.get(".".join(field))
 
 
 def _at(place: BaseModel | Mapping[str, object] | object, steps: list[str]) -> float | None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from rich.console import Console
 from rich.text import Text
 
-from training.evaluation import layout, terminal
+from training.evaluation import layout, returns_table, terminal
 from training.evaluation.grid import NONE, Cell, Grid, Line, Section
 from training.evaluation.layout import Block
 from training.evaluation.result import Evaluation
@@ -37,7 +37,7 @@ def tables(evaluation: Evaluation) -> Iterator[Grid]:
     the other decodes, where it differs."""
     combined = evaluation.combined
     lines = [Source(f"{row.cluster} {row.name}", (Seen(row),)) for row in evaluation.clusters]
-    whole = Source("Combined", (Seen(combined),), strong=True, ranked=True)
+    whole = Source("Combined", (Seen(combined, returns=evaluation.returns),), strong=True, ranked=True)
     others = [Source(f"Combined, {decode}", (Seen(combined, decode),)) for decode in combined.others]
     blocks = [Block(None, tuple(lines)), Block(None, (whole,))] if lines else [Block(None, (whole,))]
     note = INTERVALS if evaluation.settings.resamples else ""
@@ -45,6 +45,8 @@ def tables(evaluation: Evaluation) -> Iterator[Grid]:
         yield _without_repetition(grid) if others else grid
     yield from _thresholds(evaluation)
     yield from layout.bins(blocks, parts=("buckets",))
+    yield from returns_table.tables([Block(None, (whole,))], note)
+    yield from returns_table.bins([Block(None, (whole,))], parts=("buckets",))
 
 
 def _without_repetition(grid: Grid) -> Grid:

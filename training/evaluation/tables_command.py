@@ -99,7 +99,7 @@ def tables(
 def _grids(
     log: Log, decode: Decode | None, wanted: str | None, clusters: bool, bins: bool, several: bool
 ) -> list[Grid]:
-    from training.evaluation import layout
+    from training.evaluation import layout, returns_table
     from training.evaluation.runs import blocks, source
 
     single = log.reference(wanted)
@@ -118,8 +118,9 @@ def _grids(
     prefix = f"{log.name}. " if several else ""
     own = blocks(log, decode, clusters)
     reference = None if single is None else source(single, decode)
-    made = list(layout.tables(own, _note(log, decode), prefix, reference))
-    return [*made, *(layout.bins(own, prefix) if bins else ())]
+    note = _note(log, decode)
+    made = [*layout.tables(own, note, prefix, reference), *returns_table.tables(own, note, prefix)]
+    return [*made, *layout.bins(own, prefix), *returns_table.bins(own, prefix)] if bins else made
 
 
 def _note(log: Log, decode: Decode | None) -> str:

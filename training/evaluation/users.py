@@ -42,10 +42,11 @@ def pseudonyms(samples: Sequence[Sample], dataset_sha256: str) -> tuple[list[str
 
 def per_user(judgement: Judgement, samples: Sequence[Sample], dataset_sha256: str) -> pl.DataFrame:
     """One row per sample: `user`, `sample`, `cluster`; per decode its page metrics and `pages`, the number of distinct
-    pages generated, as `consensus.iou`; ranking metrics; `nats` and `tokens`; per outcome `cart.raw`, `cart.calibrated`
-    and `cart.happened`. Sorted by user, so that the order tells nothing either."""
+    pages generated, as `consensus.iou`; ranking metrics; which of the likeliest pages came true (`lengths.py`); `nats`
+    and `tokens`; per outcome `cart.raw`, `cart.calibrated` and `cart.happened`. Sorted by user, so that the order tells
+    nothing either."""
     names, numbers = pseudonyms(samples, dataset_sha256)
-    columns: dict[str, Sequence[object] | Floats | Flags | Ints] = {
+    columns: dict[str, Sequence[object] | Floats | Flags | Ints | pl.Series] = {
         "user": names,
         "sample": numbers,
         "cluster": judgement.clusters,
@@ -54,6 +55,7 @@ def per_user(judgement: Judgement, samples: Sequence[Sample], dataset_sha256: st
         columns |= {f"{decode}.{name}": values for name, values in judged.scores.items()}
         columns[f"{decode}.pages"] = judged.lengths["generated_pages"]
     columns |= {f"ranking.{name}": judgement.ranking[:, column] for column, name in enumerate(NAMES)}
+    columns |= judgement.likeliest.columns()
     if judgement.loss is not None:
         columns |= {"nats": judgement.loss.nats, "tokens": judgement.loss.tokens}
     for outcome, happened in judgement.happened.items():

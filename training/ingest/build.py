@@ -38,11 +38,12 @@ from training.ingest.format import Format
 from training.ingest.parse import Pager, Tally, page_views
 from training.ingest.place import beside, known, occupied, put, refusal
 from training.ingest.readers import LogError, LogFile, header
-from training.ingest.returns import HOUR, Windows, returns, windows
+from training.ingest.returns import Windows, learnt_until, returns, windows
 from training.ingest.samples import Part
 from training.ingest.sessionise import sessionise
 from training.ingest.settings import Settings
 from training.ingest.spill import Spill, parts_for
+from training.ingest.times import HOUR
 from training.ingest.vocabulary import PageCounter, Pages
 
 Bar = Callable[[str, float, str], AbstractContextManager[Callable[[float], None]]]
@@ -111,7 +112,7 @@ class _Build:
         eligible, threshold = self._sample_of_users(parts, rules)
         counter = PageCounter(self._work / "pages")
         sampled = 0
-        times = windows(self._hours, self._filters)
+        times, end = windows(self._hours, self._filters), learnt_until(self._hours, self._filters)
         with (
             DatasetWriter(self._out, self._context, returns=times is not None) as writer,
             self._bar("samples", len(parts), "parts") as advance,
@@ -120,12 +121,13 @@ class _Build:
                 sessions = _within(pl.read_ipc(path), rules)
                 part = Part(sessions, self._filters)
                 if times is not None:
-                    writer.add_returns(returns(sessions, part.whose(), threshold, times, rules.outcome_pages()))
+                    room = self._filters.max_history_tokens
+                    writer.add_returns(returns(sessions, part.whose(), threshold, times, rules.outcome_pages(), room))
                 part.keep(threshold)
                 sampled += part.users
                 for split, samples in part.samples().items():
                     writer.add(split, samples)
-                counter.add(part.page_counts())
+                counter.add(part.page_counts(end))
                 advance(1)
             pages = counter.choose(rules, self._filters)
             self._check(pages, writer)

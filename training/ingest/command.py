@@ -78,6 +78,9 @@ def ingest(
     min_users: Annotated[int | None, _option("distinct users a page needs to be a token (5)", panel=_FILTERS)] = None,
     min_views: Annotated[int | None, _option("views a page needs to be a token (1)", panel=_FILTERS)] = None,
     max_pages: Annotated[int | None, _option("keep the most viewed pages only", panel=_FILTERS)] = None,
+    page_half_life: Annotated[
+        float | None, _option("days in which a view's weight for --max-pages halves: for news", panel=_FILTERS)
+    ] = None,
     max_history_tokens: Annotated[int | None, _option("cut histories to this many (2048)", panel=_FILTERS)] = None,
     samples_per_user: Annotated[int | None, _option("newest sessions taken as targets (1)", panel=_FILTERS)] = None,
     users: Annotated[int | None, _option("take a seeded sample of so many users", panel=_FILTERS)] = None,
@@ -151,6 +154,7 @@ def ingest(
         "min_users": min_users,
         "min_views": min_views,
         "max_pages": max_pages,
+        "page_half_life": page_half_life,
         "max_session_percentile": max_session_percentile,
         "max_history_tokens": max_history_tokens,
         "samples_per_user": samples_per_user,

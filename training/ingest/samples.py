@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from training.dataset import CONTEXT, SPLITS, Split
 from training.ingest.settings import Filters
+from training.ingest.times import DAY, micros
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Part:
         self._draws = draw(names, filters)
         allowed = np.arange(n) > self._first[runs] if n else np.zeros(0, bool)
         if filters.split_at is not None:
-            late = sessions["started"].to_numpy() >= _micros(filters.split_at)
+            late = sessions["started"].to_numpy() >= micros(filters.split_at)
             test = self._draws.split[runs] == SPLITS.index("test")
             allowed &= late == test
         count = np.cumsum(allowed)
@@ -112,18 +112,29 @@ class Part:
         split = self._draws.split[self._user[rows]]
         return {name: whole.filter(pl.Series(split == number)) for number, name in enumerate(SPLITS)}
 
-    def page_counts(self) -> pl.DataFrame:
-        """`page, views, users`: over the sessions that the samples hold of users who are not test users."""
+    def page_counts(self, end: int) -> pl.DataFrame:
+        """`page, views, users, fresh`: over the sessions that the samples hold of users who are not test users.
+
+        `fresh`: the views, each weighted by how long before `end` (microseconds since 1970) its session began.
+        """
         rows = self._targets
         start, _ = self._histories()
         learnt = self._draws.split[self._user[rows]] != SPLITS.index("test")
         edge = np.zeros(self._sessions.height + 1, dtype=np.int64)
         np.add.at(edge, start[learnt], 1)
         np.add.at(edge, rows[learnt] + 1, -1)
-        held = self._sessions.filter(pl.Series(np.cumsum(edge[:-1]) > 0)).select("user", "pages")
+        held = self._sessions.filter(pl.Series(np.cumsum(edge[:-1]) > 0)).select("user", "started", "pages")
+        half_life = self._filters.page_half_life
+        age = (end - pl.col("started")).clip(lower_bound=0) / DAY
+        weight = pl.lit(1.0) if half_life is None else 0.5 ** (age / half_life)
+        held = held.with_columns(weight.alias("weight"))
         views = held.explode("pages", empty_as_null=True, keep_nulls=True).rename({"pages": "page"})
-        per_user = views.group_by("page", "user").agg(pl.len().cast(pl.Int64).alias("views"))
-        return per_user.group_by("page").agg(pl.col("views").sum(), pl.len().cast(pl.Int64).alias("users"))
+        per_user = views.group_by("page", "user").agg(
+            pl.len().cast(pl.Int64).alias("views"), pl.col("weight").sum().alias("fresh")
+        )
+        return per_user.group_by("page").agg(
+            pl.col("views").sum(), pl.len().cast(pl.Int64).alias("users"), pl.col("fresh").sum()
+        )
 
     @property
     def users(self) -> int:
@@ -142,7 +153,3 @@ class Part:
         start = np.maximum(fits, self._first[self._user[rows]])
         cut = start >= rows
         return np.where(cut, rows - 1, start).astype(np.int64), cut
-
-
-def _micros(at: datetime) -> int:
-    return (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)

@@ -48,6 +48,11 @@ class Filters(_Section):
     min_users: int = Field(default=5, ge=1, description="distinct users that a page of the vocabulary needs")
     min_views: int = Field(default=1, ge=1, description="views that a page of the vocabulary needs")
     max_pages: int | None = Field(default=None, ge=1, description="pages of the vocabulary, the most viewed ones")
+    page_half_life: float | None = Field(
+        default=None,
+        gt=0,
+        description="days, back from the log's end or split_at, in which a view's weight in that halves",
+    )
     max_session_percentile: float | None = Field(
         default=None, gt=0, le=100, description="sessions longer than this percentile of the lengths are dropped"
     )
@@ -77,6 +82,8 @@ class Filters(_Section):
                 f"fold {self.test_fold} lies outside: with test_share {self.test_share} the last one is "
                 f"{int(1 / self.test_share + 1e-9) - 1}"
             )
+        if self.page_half_life is not None and self.max_pages is None:
+            raise ValueError("page_half_life says which pages max_pages keeps: give both, or neither")
         if self.select_share + self.calibrate_share >= 1:
             raise ValueError("select_share and calibrate_share leave nobody to train on")
         return self

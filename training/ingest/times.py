@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import polars as pl
 
 TimeUnit = Literal["auto", "s", "ms", "us", "ns"]
+
+HOUR = 3_600_000_000
+DAY = 24 * HOUR
+"""Microseconds."""
 
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _LATEST = int(datetime(9999, 1, 1, tzinfo=UTC).timestamp()) * 10**6
@@ -17,6 +21,11 @@ _ISO = (
     r"(?:[Tt ](?P<minute>\d{2}:\d{2})(?P<second>:\d{2})?(?:[.,](?P<fraction>\d+))?)?"
     r" ?(?P<zone>[Zz]|UTC|GMT|[+-]\d{2}(?::?\d{2})?)?$"
 )
+
+
+def micros(at: datetime) -> int:
+    """Microseconds since 1970 of a time with a zone."""
+    return (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
 def microseconds(column: pl.Series, unit: TimeUnit = "auto") -> pl.Series:

@@ -37,7 +37,7 @@ class PageCounter:
         self._parts = 0
 
     def add(self, counts: pl.DataFrame) -> None:
-        """`counts`: page, views, users."""
+        """`counts`: page, views, users, fresh (weighted views)."""
         if counts.is_empty():
             return
         counts.write_parquet(self._directory / f"{self._parts}.parquet", compression="lz4")
@@ -45,7 +45,8 @@ class PageCounter:
         self._rows += counts.height
 
     def choose(self, rules: PageRules, filters: Filters) -> Pages:
-        """Outcome pages that were seen at all, then the pages above the limits by views (ties by name)."""
+        """Outcome pages that were seen at all, then the pages above the limits by weighted views, which are the views
+        themselves where no half-life is set (ties by name)."""
         kinds = {page: name for name, pages in rules.outcome_pages().items() for page in pages}
         buckets = max(1, -(-self._rows // _BUCKET_ROWS))
         kept: list[pl.DataFrame] = []
@@ -55,21 +56,23 @@ class PageCounter:
                 pl.scan_parquet(self._directory / "*.parquet")
                 .filter(pl.col("page").hash(seed=0) % buckets == bucket)
                 .group_by("page")
-                .agg(pl.col("views").sum(), pl.col("users").sum())
+                .agg(pl.col("views", "users", "fresh").sum())
                 .collect(engine="streaming")
             )
             seen += counts.height
             views += int(counts["views"].sum())
             known = (pl.col("users") >= filters.min_users) & (pl.col("views") >= filters.min_views)
             kept.append(counts.filter(pl.col("page").is_in(list(kinds)) | known))
-        schema = {"page": pl.String, "views": pl.Int64, "users": pl.Int64}
+        schema = {"page": pl.String, "views": pl.Int64, "users": pl.Int64, "fresh": pl.Float64}
         table = pl.concat([pl.DataFrame(schema=schema), *kept]).with_columns(
             pl.col("page").replace_strict(kinds, default="page", return_dtype=pl.String).alias("kind"),
             pl.col("page").replace_strict(list(kinds), range(len(kinds)), default=len(kinds)).alias("rank")
             if kinds
             else pl.lit(0).alias("rank"),
         )
-        order = table.sort("rank", "views", "page", descending=[False, True, False])
+        # Sums of floats depend on the order of the parts in their last digits, which must not order the pages.
+        table = table.with_columns(pl.col("fresh").round(6))
+        order = table.sort("rank", "fresh", "page", descending=[False, True, False])
         outcomes = order.filter(pl.col("kind") != "page").height
         if filters.max_pages is not None:
             order = order.head(max(outcomes, filters.max_pages))

@@ -92,8 +92,11 @@ def explain(
     run: Run,
     after_epoch: AfterEpoch,
     hardware: Hardware | None = None,
+    cover: Ints | None = None,
 ) -> Explained:
     """Run EM for `tune_epochs` rounds from the responsibilities `start` [N, K]; goes on from the last finished round.
+
+    `cover`: rows of the training samples that the M step learns from, by default all (see `training.batches.cover`).
 
     The shared predictor is every cluster's version 0. What is kept is the round, and in it per cluster the version,
     with the lowest loss on the selection users, each routed by the posterior given the history.
@@ -113,13 +116,15 @@ def explain(
         done = state.epoch
     table = EpochTable((("round", 5), ("sizes", 34), ("temper", 6), ("train", 7), ("valid", 7), ("seconds", 7)))
     lengths = np.array([len(e.ids) for e in train], np.int64)
+    learnt = np.arange(len(train)) if cover is None else cover
     for epoch in range(done + 1, settings.tune_epochs + 1):
         began = time.perf_counter()
         torch.manual_seed(seed_of(settings.seed, STAGE, epoch))
         before = [clusters.origins[k] for k in clusters.resp.argmax(1).tolist()]
         clusters.merged.clear()
-        labels = _draw(clusters.resp, seed_of(settings.seed, STAGE, "labels", epoch))
-        train_loss = _maximise(clusters, train, lengths, labels, run, epoch, hardware)
+        labels = _draw(clusters.resp, seed_of(settings.seed, STAGE, "labels", epoch))[learnt]
+        mine = [learnt[labels == k] for k in range(len(clusters.predictors))]
+        train_loss = _maximise(clusters, train, lengths, mine, run, epoch, hardware)
         with progress(f"assigning, round {epoch}", len(clusters.predictors) * (len(train) + len(select))) as advance:
             held = read(clusters.predictors, select, advance=advance)
             seen = read(clusters.predictors, train, advance=advance)
@@ -180,21 +185,21 @@ def _maximise(
     clusters: _Clusters,
     train: Sequence[Example],
     lengths: Ints,
-    labels: Ints,
+    own: Sequence[Ints],
     run: Run,
     epoch: int,
     hardware: Hardware,
 ) -> float:
-    """One epoch of every predictor on its users, all tokens scored. Returns their nats per token.
+    """One epoch of every predictor on its `own` rows, all tokens scored. Returns their nats per token.
 
     Each predictor takes as many steps as its users fill batches: a batch holds users of one cluster alone.
     """
     settings = run.settings
     epochs = settings.tune_epochs
     summed, counted = 0.0, 0
-    with progress(f"fine-tuning, round {epoch}", len(train), "samples") as advance:
+    with progress(f"fine-tuning, round {epoch}", sum(map(len, own)), "samples") as advance:
         for k, (predictor, critic) in enumerate(zip(clusters.predictors, clusters.critics, strict=True)):
-            mine = np.flatnonzero(labels == k)
+            mine = own[k]
             seed = seed_of(settings.seed, STAGE, "rows", epoch, clusters.origins[k])
             batches = list(epoch_rows(lengths[mine], settings.tune_batch_size, seed))[: settings.limit_batches]
             for step, places in enumerate(batches):

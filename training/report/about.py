@@ -113,7 +113,15 @@ def data(story: Story) -> Section:
         ),
         ("views of pages outside the vocabulary", percent(counts.unknown_share)),
     ]
-    filters = tuple((name.replace("_", " "), str(value)) for name, value in sorted(info.filters.items()))
+    if info.returns is not None:
+        known = info.returns
+        rows.append(
+            (
+                f"users with an earlier visit, back within {known.horizon_days} days",
+                f"{count(known.users)}, {count(known.returned)}",
+            )
+        )
+    filters = tuple((name.replace("_", " "), _value(value)) for name, value in sorted(info.filters.items()))
     return Section(
         "data",
         "Data",
@@ -122,6 +130,10 @@ def data(story: Story) -> Section:
             Table("Filters", ("filter", "value"), filters, texts=(1,)),
         ),
     )
+
+
+def _value(value: object) -> str:
+    return "none" if value is None else str(value)
 
 
 def making(story: Story) -> Section:
@@ -152,7 +164,7 @@ def making(story: Story) -> Section:
         if told:
             note = "How well an encoder and a decay tell the clusters of held-out users, in nats; the least was taken."
             blocks.append(Table("Choice of the encoder", ("encoder, decay", "loss"), told, note=note, folded=True))
-    settings = tuple((name.replace("_", " "), str(value)) for name, value in sorted(training.settings.items()))
+    settings = tuple((name.replace("_", " "), _value(value)) for name, value in sorted(training.settings.items()))
     if settings:
         blocks.append(Table("Training settings", ("setting", "value"), settings, texts=(1,), folded=True))
     metrics = tuple(

@@ -96,5 +96,10 @@ def interval(bounds: Sequence[float] | None, digits: int = 3) -> str:
     return "" if bounds is None else f" [{bounds[0]:.{digits}f}, {bounds[1]:.{digits}f}]"
 
 
+def percents(bounds: Sequence[float] | None) -> str:
+    """ " [21 to 25]", of shares, or nothing where there is none."""
+    return "" if bounds is None else f" [{100 * bounds[0]:.0f} to {100 * bounds[1]:.0f}]"
+
+
 def between(value: float | None, bounds: Sequence[float] | None, digits: int = 3) -> str:
     return number(value, digits) + interval(bounds, digits)

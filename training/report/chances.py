@@ -22,7 +22,7 @@ def reliability(story: Story) -> Section:
     row = own.result.combined
     blocks: list[Block] = []
     for name, known in row.probabilities.items():
-        panels = [(kind, _readings(quality.reliability)) for kind, quality in kinds(known) if quality.reliability]
+        panels = [(kind, readings(quality.reliability)) for kind, quality in kinds(known) if quality.reliability]
         if not panels:
             continue
         blocks.append(Words((_level(name, known),)))
@@ -34,7 +34,7 @@ def reliability(story: Story) -> Section:
             "probability means what it says"
         )
         blocks.append(Figure(svg, caption))
-        blocks += [_bins(f"{labels.outcome(name)}, {kind}", quality.reliability) for kind, quality in kinds(known)]
+        blocks += [bin_table(f"{labels.outcome(name)}, {kind}", quality.reliability) for kind, quality in kinds(known)]
     if row.probabilities:
         blocks.append(_qualities(row.probabilities, row.intervals))
     elif not blocks:
@@ -64,11 +64,11 @@ def propensity(story: Story) -> Section:
             )
         )
         alt = f"{labels.outcome(name)} by bucket of propensity, the likeliest first: predicted and actual share"
-        svg = figures.buckets(alt, _readings(quality.buckets), "bucket, the likeliest users first", "share of sessions")
+        svg = figures.buckets(alt, readings(quality.buckets), "bucket, the likeliest users first", "share of sessions")
         caption = f"{labels.outcome(name)}: conversion by bucket ({kind} probabilities)"
         blocks.append(Figure(svg, caption, ((0, "happened, with its 95% interval"), (1, "predicted"))))
         blocks += [
-            _bins(f"{labels.outcome(name)}, {kind}, by bucket", quality.buckets) for kind, quality in kinds(known)
+            bin_table(f"{labels.outcome(name)}, {kind}, by bucket", quality.buckets) for kind, quality in kinds(known)
         ]
     if not blocks:
         blocks.append(
@@ -88,22 +88,29 @@ def _level(name: str, known: OutcomeProbability) -> str:
     parts += [f"{percent(quality.mean)} was predicted on average ({kind})," for kind, quality in kinds(known)]
     text = " ".join(parts).rstrip(",") + "."
     kind, quality = kinds(known)[-1]
-    if quality.ece is not None and quality.ece_null is not None:
-        verdict = "within" if quality.ece <= quality.ece_null else "above"
-        text += (
-            f" The {kind} probabilities are off by {percent(quality.ece)} on average (ECE), {verdict} the "
-            f"{percent(quality.ece_null)} that perfect probabilities would stay below in 95 of 100 such samples."
-        )
+    text += ece_words(f"{kind} ", quality)
     if known.calibrated is None:
         text += " There were too few cases to calibrate with, and the answers say so."
     return text
 
 
-def _readings(bins: Sequence[Bin]) -> list[figures.Reading]:
+def ece_words(kind: str, quality: ProbabilityMetrics) -> str:
+    """Whether the probabilities hold; nothing where it was not measured. `kind`: a word before them, or nothing."""
+    if quality.ece is None or quality.ece_null is None:
+        return ""
+    verdict = "within" if quality.ece <= quality.ece_null else "above"
+    return (
+        f" The {kind}probabilities are off by {percent(quality.ece)} on average (ECE), {verdict} the "
+        f"{percent(quality.ece_null)} that perfect probabilities would stay below in 95 of 100 such samples."
+    )
+
+
+def readings(bins: Sequence[Bin]) -> list[figures.Reading]:
     return [figures.Reading(b.predicted, b.observed, b.interval[0], b.interval[1], b.n) for b in bins]
 
 
-def _bins(caption: str, bins: Sequence[Bin]) -> Table:
+def bin_table(caption: str, bins: Sequence[Bin], of: str = "sessions") -> Table:
+    """`of`: what is counted."""
     rows = tuple(
         (
             f"{b.lower:.3f} to {b.upper:.3f}",
@@ -115,7 +122,7 @@ def _bins(caption: str, bins: Sequence[Bin]) -> Table:
         )
         for b in bins
     )
-    head = ("probability", "sessions", "predicted", "happened", "95% interval", "cases")
+    head = ("probability", of, "predicted", "happened", "95% interval", "cases")
     return Table(caption, head, rows, folded=True)
 
 

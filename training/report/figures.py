@@ -115,23 +115,23 @@ def shares(alt: str, edges: Sequence[float], series: Sequence[Sequence[float]], 
 
 def reliability(alt: str, panels: Sequence[tuple[str, Sequence[Reading]]]) -> Markup:
     """Predicted against observed, one panel per (fixed title, readings); the diagonal is what it should be."""
-    with _panels(alt, 2, 3.2) as (grid, done):
-        points = [max(r.x, r.y) for _, readings in panels for r in readings]
-        edge = min(1.0, max([0.05, *points]) * 1.15)
-        for axes, (title, readings) in zip(grid, panels, strict=False):
-            axes.plot([0, edge], [0, edge], color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
+    with _panels(alt, len(panels), 3.2) as (grid, done):
+        every = [r for _, readings in panels for r in readings]
+        # What rarely happens has intervals far above any prediction: each axis has its own length.
+        wide = min(1.0, max([0.01, *(r.x for r in every)]) * 1.1)
+        high = min(1.02, max([wide, *(r.high for r in every)]) * 1.05)
+        for axes, (title, readings) in zip(grid, panels, strict=True):
+            axes.plot([0, wide], [0, wide], color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
             most = max((r.n for r in readings), default=1)
             for r in readings:
                 axes.plot([r.x, r.x], [r.low, r.high], color=colour(0), linewidth=1.2)
-                axes.plot([r.x], [r.y], color=colour(0), marker="o", markersize=3 + 5 * (r.n / most) ** 0.5)
+                size = 3 + 5 * (r.n / most) ** 0.5
+                axes.plot([r.x], [r.y], color=colour(0), marker="o", markersize=size, clip_on=False)
             axes.set_title(title, color=INK, fontsize=10)
-            axes.set_xlim(0, edge)
-            axes.set_ylim(0, edge)
-            axes.set_aspect("equal")
+            axes.set_xlim(0, wide)
+            axes.set_ylim(0, high)
             axes.set_xlabel("predicted")
         grid[0].set_ylabel("happened")
-        for axes in grid[len(panels) :]:
-            axes.set_axis_off()
     return done[0]
 
 

@@ -175,8 +175,9 @@ def warm(story: Story) -> Section:
         gained = number(losses[0] - losses[best])
         words.append(
             f"Gain: after a short probe on the log the selection users' loss is {number(losses[0])} nats per page "
-            f"without it and {number(losses[best])} after {best} synthetic epochs of {count(choice['users'])} "
-            f"visitors, which were taken: {gained} gained. The probes took {count(choice['probe_seconds'])} s."
+            f"without it and {number(losses[best])} after {best} synthetic epoch{'' if best == 1 else 's'} of "
+            f"{count(choice['users'])} visitors, as many as were taken: {gained} gained. The probes took "
+            f"{count(choice['probe_seconds'])} s."
         )
         points = [(float(place), loss) for place, loss in enumerate(losses)]
         alt = "Loss after the probe by synthetic epochs: " + ", ".join(f"{x:.0f}: {y:.3f}" for x, y in points)

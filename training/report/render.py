@@ -12,6 +12,7 @@ from training.report.blocks import Missing, Section, Table, number, percent
 from training.report.chances import propensity, reliability
 from training.report.learnt import bought, losses, sizes, warm
 from training.report.measured import by_cluster, controls, over_users, paper
+from training.report.returning import returning
 from training.report.story import Story
 from training.report.summary import summary
 
@@ -22,6 +23,7 @@ SECTIONS = (
     by_cluster,
     reliability,
     propensity,
+    returning,
     over_users,
     bought,
     losses,

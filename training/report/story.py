@@ -74,9 +74,11 @@ class Measured:
         """This result, with its differences to the bundle's `own`."""
         if self.users is None or own.users is None:
             return replace(self, unpaired="its values per user (.users.parquet) are missing")
-        pair = (Result(m.path, m.result, m.users) for m in (self, own) if m.users is not None)
+        pair = [Result(m.path, m.result, m.users) for m in (self, own) if m.users is not None]
         try:
-            comparison = compare(next(pair), [next(pair)], resamples=RESAMPLES, seed=own.result.settings.seed)
+            reference, ours = pair
+            seed = own.result.settings.seed
+            comparison = compare(reference, [ours], resamples=RESAMPLES, seed=seed, equal_length=True)
         except ComparisonError:
             same = self.result.vocabulary_sha256 == own.result.vocabulary_sha256
             why = "it was measured on other users" if same else "it has another vocabulary"

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 
 from training.report import labels
-from training.report.blocks import Block, Missing, Section, Words, between, count, interval, number, percent
+from training.report.blocks import Block, Missing, Section, Words, between, count, interval, number, percent, percents
 from training.report.chances import kinds
 from training.report.measured import EVALUATE
+from training.report.returning import returned_words
 from training.report.story import Measured, Story
 
 CONDITION = (
     "Every probability is given that the visitor returns: it says what a next session looks like, not whether there "
     "will be one. It covers the first {pages} pages of that session."
 )
+EQUAL = "Our likeliest pages, as many on average as each of these predicts (IoU)"
 VERDICTS = {
     "better": "better than",
     "worse": "worse than",
@@ -33,17 +35,17 @@ def summary(story: Story) -> Section:
         f"The model was trained on {count(training.users)} users, whose page views are from "
         f"{training.window_start[:10]} to {training.window_end[:10]}; it has {kinds_of}."
     )
-    blocks: list[Block] = [
-        Words((f"{task} {made}",)),
-        Words((CONDITION.format(pages=manifest.limits.max_steps),), strong=True),
-    ]
+    condition = CONDITION.format(pages=manifest.limits.max_steps)
+    if own is not None and own.result.returns is not None:
+        condition += f" Who comes back within {own.result.returns.horizon_days} days is told apart."
+    blocks: list[Block] = [Words((f"{task} {made}",)), Words((condition,), strong=True)]
     if own is None:
         blocks += [
             Words(tuple(_selected(story))),
             Missing("How well it predicts test users.", EVALUATE),
         ]
     else:
-        blocks.append(Words((_measured(own), *_against(story), *_outcomes(own))))
+        blocks.append(Words((_measured(own), *_against(story), *_outcomes(own), *_returns(own))))
     return Section("summary", "In words", tuple(blocks))
 
 
@@ -94,7 +96,7 @@ def _against(story: Story) -> list[str]:
     """One sentence per figure: which controls the model beats, which beat it, and which cannot be told from it."""
     own = story.own
     known = [c for c in story.controls if c.differences]
-    figures = [("pages.iou", "Pages (IoU)"), ("loss.nats_per_page", "Loss (nats per page)")]
+    figures = [("pages.iou", "Pages (IoU)"), ("equal_mean.iou", EQUAL), ("loss.nats_per_page", "Loss (nats per page)")]
     if own is not None:
         figures += [
             (f"{n}.log_loss", f"Log loss of {labels.outcome(n).lower()}") for n in own.result.combined.probabilities
@@ -130,11 +132,14 @@ def _outcomes(own: Measured) -> list[str]:
             path = f"probabilities.{name}.{'raw' if known.calibrated is None else 'calibrated'}.auc"
             text += (
                 " Of two sessions, one with and one without it, the one with it has the higher probability in "
-                f"{percent(quality.auc, 0)} of the pairs{_percents(own.result.combined.intervals.get(path))}."
+                f"{percent(quality.auc, 0)} of the pairs{percents(own.result.combined.intervals.get(path))}."
             )
         words.append(text)
     return words
 
 
-def _percents(bounds: tuple[float, float] | None) -> str:
-    return "" if bounds is None else f" [{100 * bounds[0]:.0f} to {100 * bounds[1]:.0f}]"
+def _returns(own: Measured) -> list[str]:
+    known = own.result.returns
+    if known is None:
+        return []
+    return [f"Coming back: {returned_words(known.returned, known.horizon_days)}"]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from training.evaluation.result import (
+    Bin,
     Decode,
     Evaluation,
     Generation,
@@ -14,13 +15,16 @@ from training.evaluation.result import (
     LossMetrics,
     OutcomeMetrics,
     OutcomeProbability,
+    OutcomeWithin,
     PageMetrics,
     ProbabilityMetrics,
     RankingMetrics,
+    Returns,
     Row,
     Settings,
     TextMetrics,
     VarianceMetrics,
+    WithinHorizon,
 )
 
 PAGES = {"hr": 0.8, "ioa": 0.4, "iop": 0.5, "iou": 0.3, "new_p": 0.2, "val_p": 1.0}
@@ -84,6 +88,29 @@ def row(
     )
 
 
+def within(auc: float, users: int = 900) -> dict[str, Any]:
+    """The fields of a `WithinHorizon`."""
+    own = Bin(lower=0.1, upper=0.4, n=users, predicted=0.25, observed=0.3, interval=(0.2, 0.4), happened=270)
+    return {
+        "users": users,
+        "rate": 0.3,
+        "base_log_loss": 0.611,
+        "base_brier": 0.21,
+        "quality": quality(0.55).model_copy(update={"auc": auc, "buckets": (own,), "reliability": (own, own)}),
+        "intervals": {"quality.auc": (auc - 0.05, auc + 0.05)},
+    }
+
+
+def about_time(auc: float = 0.7, outcomes: Mapping[str, float] = {}) -> Returns:
+    """`outcomes`: the AUC of each."""
+    return Returns(
+        horizon_days=7,
+        as_of="2026-03-02T00:00:00+00:00",
+        returned=WithinHorizon(**within(auc)),
+        outcomes={name: OutcomeWithin(**within(own, 400), any_rate=0.45) for name, own in outcomes.items()},
+    )
+
+
 def evaluation(
     method: str = "hetlm",
     combined: Row | None = None,
@@ -95,6 +122,7 @@ def evaluation(
     decode: Decode = "consensus",
     users: int = 1200,
     split: Any = "test",
+    returns: Returns | None = None,
 ) -> Evaluation:
     return Evaluation(
         bundle_version="b" * 64,
@@ -117,5 +145,6 @@ def evaluation(
         ),
         clusters=clusters,
         combined=combined or row(),
+        returns=returns,
         seconds={},
     )

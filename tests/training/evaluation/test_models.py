@@ -208,6 +208,31 @@ def test_compare_as_json_is_one_line(results: dict[str, Path]) -> None:
     assert document.reference.decode == document.others[0].side.decode == "greedy"
 
 
+def test_compare_at_equal_length(results: dict[str, Path]) -> None:
+    shown = hetlm_compare(results["popularity"], results["bundle"], "--resamples", "100", "--equal-length")
+    assert shown.exit_code == 0, shown.stderr
+    rows = [row for row in shown.stdout.splitlines() if "Equal mean length: distinct pages generated" in row]
+    reference, other, difference = rows[0].split(":")[1].split()[3:6]
+    assert (reference, difference) == (other, "+0.0000")
+    assert "Equal length for each: IoU" in shown.stdout
+    frame = pl.read_parquet(users_path(results["bundle"]))
+    for hits, actual, mrr, recall in frame.select(
+        "likeliest.hits", "actual.pages", "ranking.mrr", "ranking.recall_5"
+    ).iter_rows():
+        assert mrr == (1 / (hits & -hits).bit_length() if hits else 0.0)
+        assert recall == pytest.approx((hits & 0b11111).bit_count() / actual)
+
+
+def test_compare_says_why_not_at_equal_length(results: dict[str, Path], tmp_path: Path) -> None:
+    old = tmp_path / "old.json"
+    document = read(results["shared"])
+    run.write(document, pl.read_parquet(users_path(results["shared"])).drop("likeliest.hits"), old)
+    shown = hetlm_compare(results["bundle"], old, "--resamples", "100", "--equal-length")
+    assert (shown.exit_code, shown.stdout) == (2, "")
+    assert "evaluate again" in shown.stderr.replace("\n", " ")
+    assert hetlm_compare(results["bundle"], old, "--resamples", "100").exit_code == 0
+
+
 def test_mistakes_of_compare(results: dict[str, Path], tmp_path: Path) -> None:
     alone = hetlm_compare(results["bundle"])
     assert (alone.exit_code, alone.stdout) == (2, "")

@@ -58,7 +58,9 @@ def test_the_document_says_what_was_evaluated(evaluation: Evaluation, bundle: Bu
         "resamples": 1000,
         "validation_users": 0,  # nobody is in the other splits
         "calibration_users": 0,
+        "return_users": 0,
     }
+    assert evaluation.returns is None, "the bundle has no model of returning"
     assert list(evaluation.seconds) == ["read", "route", "loss", "generate", "judge"]
     assert evaluation.dataset == "dataset"
     assert evaluation.seed == bundle.manifest.training.seed

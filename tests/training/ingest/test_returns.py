@@ -10,11 +10,24 @@ import numpy as np
 import polars as pl
 import pytest
 
+from browsing.hashing import file_sha256
+from browsing.vocabulary import Prompt, Vocabulary
+from tests.training.datasets import visitors, write
 from tests.training.ingest.logs import at, csv_text, run
-from training.dataset import RETURNS, RETURNS_SCHEMA, SPLITS, Dataset
-from training.ingest.returns import DAY, HOUR, Windows, returns, windows
+from training.dataset import (
+    INFO,
+    RETURNS,
+    RETURNS_SCHEMA,
+    SPLITS,
+    VISITS_COLUMNS,
+    Dataset,
+    DatasetError,
+    DatasetInfo,
+)
+from training.ingest.returns import Windows, returns, windows
 from training.ingest.samples import Part, draw
 from training.ingest.settings import Filters
+from training.ingest.times import DAY, HOUR
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 CART = {"cart": ("/cart", "/basket"), "purchase": ("/thanks",)}
@@ -53,7 +66,7 @@ def test_equal_to_plain_python() -> None:
     users, filters = random_users(), Filters()
     sessions = frame(users)
     times = Windows({"train": 10 * DAY, "select": 10 * DAY, "test": 12 * DAY}, 4 * DAY)
-    got = returns(sessions, Part(sessions, filters).whose(), 2**64 - 1, times, CART)
+    got = returns(sessions, Part(sessions, filters).whose(), 2**64 - 1, times, CART, 256)
     expected = []
     names = sorted(users)
     for user, number in zip(names, draw(names, filters).split, strict=True):
@@ -70,9 +83,41 @@ def test_equal_to_plain_python() -> None:
     assert 20 < sum(row[-1] for row in expected) < len(expected) - 20
     assert [
         (split, _micros(as_of), [_micros(s) for s in started], pages, held, came)
-        for split, as_of, started, pages, held, came in got.select(RETURNS_SCHEMA.names).iter_rows()
+        for split, as_of, started, pages, held, came in got.select(VISITS_COLUMNS).iter_rows()
     ] == expected
     assert set(got.columns) == set(RETURNS_SCHEMA.names), "nobody is named"
+
+
+@pytest.mark.parametrize("tokens", [256, 9, 5])
+def test_of_test_users_it_holds_what_they_saw_and_what_they_then_did(tokens: int) -> None:
+    users, filters = random_users(), Filters()
+    sessions = frame(users)
+    times = Windows(dict.fromkeys(SPLITS, 12 * DAY), 8 * DAY)
+    got = returns(sessions, Part(sessions, filters).whose(), 2**64 - 1, times, CART, tokens)
+    assert got.filter(pl.col("split") != "test")["sessions"].null_count() == (got["split"] != "test").sum() > 0
+    expected, several, whole = [], 0, 0
+    names = sorted(users)
+    for user, number in zip(names, draw(names, filters).split, strict=True):
+        before = [pages for start, pages in users[user] if 4 * DAY <= start < 12 * DAY]
+        after = [pages for start, pages in users[user] if 12 * DAY <= start < 19 * DAY]
+        if not before:
+            continue
+        held = [{name for name, own in CART.items() if set(own) & set(pages)} for pages in after]
+        several += len(held) > 1 and held[0] != set().union(*held)
+        read: list[list[str]] | None = None
+        if SPLITS[number] == "test":
+            words = Vocabulary(["/", "/bags", "/cart", "/basket", "/thanks"])
+            prompt = words.prompt(before, tokens)
+            read = before[prompt.sessions_dropped :]
+            read = [read[0][-(tokens - 3) :], *read[1:]]
+            assert words.prompt(read, tokens) == Prompt(prompt.ids, 0)
+            whole += prompt.sessions_dropped == 0
+        expected.append((read, held[0] if held else set(), set().union(*held)))
+    assert several > 3
+    assert (whole < sum(read is not None for read, _, _ in expected)) is (tokens < 256)
+    columns = got.select("sessions", "first_outcomes", "any_outcomes").iter_rows()
+    assert [(read, set(first), set(every)) for read, first, every in columns] == expected
+    assert got["any_outcomes"].list.len().max() == 2, "each outcome once"
 
 
 def test_a_sample_is_drawn_from_all_users() -> None:
@@ -81,8 +126,8 @@ def test_a_sample_is_drawn_from_all_users() -> None:
     sessions = frame(users)
     whose = Part(sessions, Filters()).whose()
     times = Windows(dict.fromkeys(SPLITS, 12 * DAY), 12 * DAY)
-    everybody = returns(sessions, whose, 2**64 - 1, times, {})
-    half = returns(sessions, whose, 2**63, times, {})
+    everybody = returns(sessions, whose, 2**64 - 1, times, {}, 256)
+    half = returns(sessions, whose, 2**63, times, {}, 256)
     assert everybody["outcomes"].list.explode().list.len().sum() == 0
     lots = draw(sorted(users), Filters()).lot
     allowed = {user for user, lot in zip(sorted(users), lots, strict=True) if lot <= 2**63}
@@ -148,6 +193,11 @@ def test_ingest_writes_those_that_never_came_back_as_well(tmp_path: Path) -> Non
     assert train is not None
     assert train["split"].unique().to_list() == ["train"]
     assert set(train["as_of"].dt.strftime("%Y-%m-%dT%H:%M:%S+00:00")) == {about.as_of["train"]}
+    followed = dataset.followed()
+    assert followed is not None
+    assert followed.height == (known["split"] == "test").sum() > 0
+    assert {page for pages in followed["sessions"] for session in pages for page in session} == {"/", "/cart"}
+    assert followed["first_outcomes"].to_list() == [["cart"] * back for back in followed["returned"]]
     assert {"cart"} == {name for held in known["outcomes"] for session in held for name in session}
     assert pl.read_parquet_schema(out / RETURNS).keys() == set(RETURNS_SCHEMA.names)
     before = (out / RETURNS).read_bytes()
@@ -167,7 +217,27 @@ def test_a_log_of_a_week_has_no_such_file(tmp_path: Path) -> None:
     dataset = Dataset.load(tmp_path / "d")
     assert dataset.info.returns is None
     assert dataset.returns(SPLITS) is None
+    assert dataset.followed() is None
     assert not (tmp_path / "d" / RETURNS).exists()
+
+
+def test_a_dataset_from_before_it_held_what_followed_is_still_read(tmp_path: Path) -> None:
+    visits = visitors({"train": 30, "test": 20})[0]
+    write(tmp_path / "d", returns=visits)
+    old = tmp_path / "d" / RETURNS
+    pl.read_parquet(old).select(VISITS_COLUMNS).write_parquet(old)
+    info = DatasetInfo.model_validate_json((tmp_path / "d" / INFO).read_text())
+    hashes = {**info.hashes, RETURNS: file_sha256(old)}
+    (tmp_path / "d" / INFO).write_text(info.model_copy(update={"hashes": hashes}).model_dump_json())
+    dataset = Dataset.load(tmp_path / "d")
+    known = dataset.returns(("test",))
+    assert known is not None
+    assert known.height == 20
+    assert dataset.followed() is None
+    hashes = {**hashes, RETURNS: "0" * 64}
+    (tmp_path / "d" / INFO).write_text(info.model_copy(update={"hashes": hashes}).model_dump_json())
+    with pytest.raises(DatasetError, match=r"returns\.parquet: changed"):
+        Dataset.load(tmp_path / "d").followed()
 
 
 def _micros(moment: datetime) -> int:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -112,7 +113,9 @@ def test_equal_to_plain_python(
             assert device == [f"d{day}" for day in days]
             # What is stored is what the prompt holds, not more.
             assert sum(len(s) + 2 for s in history) < max_tokens
-    assert {page: (v, u) for page, v, u in part.page_counts().iter_rows()} == viewed
+    counts = part.page_counts(0)
+    assert {page: (v, u) for page, v, u in counts.select("page", "views", "users").iter_rows()} == viewed
+    assert counts["fresh"].to_list() == counts["views"].to_list(), "no half-life: every view weighs the same"
     assert part.users == len({user for rows in expected.values() for user, _, _ in rows})
 
 
@@ -126,8 +129,21 @@ def test_a_sample_of_users() -> None:
     assert sum(rows.height for rows in part.samples().values()) == 20
 
 
+def test_views_lose_weight_with_their_age() -> None:
+    """A page a day on days 0 to 3, half-life two days, counted from day 2."""
+    part = Part(frame({"u": [1, 1, 1, 1]}), Filters(max_pages=9, page_half_life=2, test_share=0.001))
+    counts = part.page_counts(2 * 86_400_000_000).sort("page")
+    assert counts["page"].to_list() == ["/0", "/1", "/2", "/3"]
+    np.testing.assert_allclose(counts["fresh"], [0.5, 0.5**0.5, 1.0, 1.0])  # what comes later weighs no more
+
+
+def test_a_half_life_needs_a_limit() -> None:
+    with pytest.raises(ValueError, match="give both, or neither"):
+        Filters(page_half_life=1)
+
+
 def test_no_session_at_all() -> None:
     part = Part(frame({}), Filters())
     assert part.users == 0
-    assert part.page_counts().is_empty()
+    assert part.page_counts(0).is_empty()
     assert all(rows.is_empty() for rows in part.samples().values())

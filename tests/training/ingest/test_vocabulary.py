@@ -20,10 +20,15 @@ PARTS: tuple[list[tuple[str, int, int]], ...] = (
 )
 
 
-def choose(directory: Path, filters: Filters, rules: PageRules | None = None) -> Pages:
+def choose(
+    directory: Path, filters: Filters, rules: PageRules | None = None, age: dict[str, float] | None = None
+) -> Pages:
+    """`age`: half-lives that have passed since a page's views."""
     counter = PageCounter(directory / "pages")
     for rows in PARTS:
-        counter.add(pl.DataFrame(rows, schema={"page": pl.String, "views": pl.Int64, "users": pl.Int64}, orient="row"))
+        counts = pl.DataFrame(rows, schema={"page": pl.String, "views": pl.Int64, "users": pl.Int64}, orient="row")
+        passed = pl.col("page").replace_strict(age or {"": 0.0}, default=0.0, return_dtype=pl.Float64)
+        counter.add(counts.with_columns(fresh=pl.col("views") * 0.5**passed))
     return counter.choose(rules or PageRules(), filters)
 
 
@@ -47,6 +52,14 @@ def test_views_and_size(tmp_path: Path) -> None:
     (tmp_path / "again").mkdir()
     pages = choose(tmp_path / "again", Filters(min_users=2, max_pages=2))
     assert pages.table["page"].to_list() == ["/cart", "/a"]
+
+
+def test_what_was_viewed_long_ago_gives_way(tmp_path: Path) -> None:
+    """12 views of /a, 11 of /b two half-lives ago, and 11 of /c."""
+    filters = Filters(min_users=2, max_pages=3, page_half_life=2)
+    pages = choose(tmp_path, filters, age={"/b": 2.0})
+    assert pages.table["page"].to_list() == ["/cart", "/a", "/c"]
+    assert pages.table["views"].to_list() == [1, 12, 11], "what is stored are the views themselves"
 
 
 def test_a_log_without_outcomes(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from browsing.bundle import Bundle
 from browsing.forecast import Options
 from tests import tiny
-from tests.training.evaluation.site import sample, write_dataset
+from tests.training.evaluation.site import sample, visitor, write_dataset
 from tests.training.report.stories import complete
 from training.dataset import Dataset
 from training.evaluation.run import Plan, evaluation, write
@@ -30,8 +30,10 @@ class Place:
 @pytest.fixture(scope="session")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     root = tmp_path_factory.mktemp("report")
-    people = [sample(f"u{i}", sessions) for i, sessions in enumerate(tiny.toy_users(tiny.SIX_PAGES, users=40, seed=5))]
-    dataset = write_dataset(root / "dataset", people)
+    users = tiny.toy_users(tiny.SIX_PAGES, users=40, seed=5)
+    people = [sample(f"u{i}", sessions) for i, sessions in enumerate(users)]
+    returns = [visitor(own) if i % 3 else visitor(own[:-1], own[-1]) for i, own in enumerate(users)]
+    dataset = write_dataset(root / "dataset", people, returns=returns)
     complete(root / "bundle", dataset)
     bundle = Bundle.load(root / "bundle")
     for model in ("bundle", "shared"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from browsing.bundle import Manifest, seal
+from browsing.bundle import RETURNS, Manifest, seal
 from browsing.profiles import (
     PROFILES,
     ClusterProfile,
@@ -17,6 +17,7 @@ from browsing.profiles import (
     Visits,
 )
 from tests import tiny
+from tests.training.evaluation.site import return_model
 from training.dataset import Dataset
 from training.report.story import DATASET, TRAINING_LOG, TrainingLog
 from training.run import write_json
@@ -98,10 +99,12 @@ def profiles(named_by: str | None = None) -> Profiles:
 
 
 def complete(root: Path, dataset: Dataset) -> Manifest:
-    """A tiny bundle with profiles, log and dataset information; its clusters are called `kind 0` and `kind 1`."""
+    """A tiny bundle with profiles, log, dataset information and a model of returning; its clusters are called `kind 0`
+    and `kind 1`."""
     manifest = tiny.bundle(root)
     write_json(root / PROFILES, profiles().model_dump(mode="json"))
     write_json(root / TRAINING_LOG, TrainingLog.of(RECORDS).model_dump(mode="json"))
+    return_model().save(root / RETURNS)
     write_json(root / DATASET, dataset.info.model_dump(mode="json"))
     settings = {"preset": "demo", "warm_start": "synthetic"}
     training = manifest.training.model_copy(update={"settings": settings})

@@ -105,11 +105,11 @@ def test_it_says_first_what_a_probability_is_conditional_on(page: str) -> None:
 
 
 def test_every_section_is_told_where_there_is_data(page: str) -> None:
-    for key in ("controls", "clusters", "by-cluster", "reliability", "propensity", "users", "bought", "losses"):
+    for key in ("controls", "clusters", "by-cluster", "reliability", "propensity", "returning", "users", "bought"):
         assert f'<section id="{key}"' in page
-    for key in ("sizes", "warm", "times", "paper", "data", "making"):
+    for key in ("losses", "sizes", "warm", "times", "paper", "data", "making"):
         assert f'<section id="{key}"' in page
-    assert len(SECTIONS) == 15
+    assert len(SECTIONS) == 16
 
 
 def test_a_bundle_alone_says_how_to_get_the_rest(place: Place) -> None:

@@ -13,8 +13,8 @@ from tests.training.report.conftest import Place
 from tests.training.report.stories import RECORDS
 from training.evaluation.comparison import Difference
 from training.evaluation.timing_result import Timing
-from training.report import about, chances, learnt, measured, summary
-from training.report.blocks import Figure, Missing, Section, Table, Words
+from training.report import about, chances, learnt, measured, returning, summary
+from training.report.blocks import NONE, Figure, Missing, Section, Table, Words
 from training.report.story import Story, read_results
 
 
@@ -181,7 +181,7 @@ def test_clusters_that_were_given_up_are_owned_up_to(story: Story) -> None:
 def test_the_warm_starts_cost_and_gain(story: Story) -> None:
     text = words(learnt.warm(story))
     assert "Cost: 12 s for 1 epochs; pretraining on the log took 12 s." in text
-    assert "2.500 nats per page without it and 2.250 after 1 synthetic epochs of 500 visitors" in text
+    assert "2.500 nats per page without it and 2.250 after 1 synthetic epoch of 500 visitors" in text
     assert "0.250 gained" in text
 
 
@@ -246,3 +246,58 @@ def test_results_of_a_kind_are_told_apart(place: Place, story: Story, tmp_path: 
     assert three.name(other) == "Single model, pretrained only, seed 7"
     twin = replace(shared, path=tmp_path / "twin.json")
     assert replace(story, measured=[own, shared, twin]).name(twin) == "Single model, pretrained only, seed 0 (twin)"
+
+
+def test_the_likeliest_pages_are_compared_at_every_controls_length(story: Story) -> None:
+    [control] = story.controls
+    found = control.differences["equal_mean.iou"]
+    length = control.differences["equal_mean.generated"]
+    assert length.reference == pytest.approx(control.result.combined.lengths.generated_pages)
+    assert length.other == pytest.approx(length.reference)
+    pages = tables(measured.controls(story))[0]
+    column = pages.head.index("at its length")
+    assert [row[column] for row in pages.rows] == [NONE, measured.difference(found)]
+    assert "Our likeliest pages, as many on average as each of these predicts (IoU)" in words(summary.summary(story))
+
+
+def test_who_comes_back_is_told_of_everybody(story: Story) -> None:
+    own = story.own
+    assert own is not None
+    known = own.result.returns
+    assert known is not None
+    section = returning.returning(story)
+    text = words(section)
+    assert "Of 40 users with an earlier visit, whether they came back or not, 35.0% came back within 7 days" in text
+    assert f"; {100 * known.returned.quality.mean:.1f}% was predicted on average." in text
+    assert f"in {100 * (known.returned.quality.auc or 0):.0f}% of the pairs [" in text
+    for name in ("Cart", "Purchase"):
+        held = known.outcomes[name.lower()]
+        assert f"{name} within 7 days is the chance to come back times the chance of a {name.lower()}" in text
+        assert f"{100 * held.rate:.1f}% came back within 7 days with a first session that held it" in text
+        assert f"({100 * held.any_rate:.1f}% with any session)" in text
+    assert len(figures(section)) == 6, "reliability and tenths, of coming back and of either outcome"
+    *folded, last = tables(section)
+    assert [table.folded for table in folded] == [True] * 6
+    assert sum(int(row[1]) for row in folded[0].rows) == 40
+    assert [row[0] for row in last.rows] == ["returning within 7 days", "cart within 7 days", "purchase within 7 days"]
+    low, high = known.returned.intervals["quality.log_loss"]
+    assert last.rows[0][3] == f"{known.returned.quality.log_loss:.3f} [{low:.3f}, {high:.3f}]"
+    assert "Coming back: Of 40 users" in words(summary.summary(story))
+
+
+def test_without_a_model_of_returning_the_report_says_how_to_get_one(story: Story) -> None:
+    own = story.own
+    assert own is not None
+    known = own.result.returns
+    assert known is not None
+    silent = replace(own, result=own.result.model_copy(update={"returns": None}))
+    [block] = returning.returning(replace(story, measured=[silent])).blocks
+    assert isinstance(block, Missing)
+    assert "older version" in block.what
+    assert "Coming back" not in words(summary.summary(replace(story, measured=[silent])))
+    alone = known.model_copy(update={"outcomes": {}})
+    section = returning.returning(
+        replace(story, measured=[replace(own, result=own.result.model_copy(update={"returns": alone}))])
+    )
+    assert len(figures(section)) == 2
+    assert any(isinstance(block, Missing) and "Outcomes within 7 days" in block.what for block in section.blocks)
