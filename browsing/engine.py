@@ -19,6 +19,10 @@ class EngineError(RuntimeError):
     """The engine gave no usable answer: it refused, broke off, or answered nonsense."""
 
 
+class EngineDown(EngineError):
+    """Nobody is there to ask: it will not change by itself in the next moment."""
+
+
 class EngineTimeout(EngineError):
     """The deadline passed before the answer was complete."""
 

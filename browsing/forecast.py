@@ -15,6 +15,7 @@ from browsing.bundle import Reference
 from browsing.decode import consensus
 from browsing.engine import MAX_WATCHED, Engine, GenerateRequest, Path
 from browsing.estimate import outcome_estimate, page_estimates, visit_shares
+from browsing.propensity import Propensity
 from browsing.vocabulary import SPECIALS, Vocabulary
 
 WATCHED = 120
@@ -64,10 +65,12 @@ class PageForecast:
 
 @dataclass(frozen=True, slots=True)
 class OutcomeForecast:
-    """Raw, before calibration; `interval`: 95 %, over the paths (see `browsing.estimate`)."""
+    """Raw, before calibration; `interval`: 95 %, over the paths (see `browsing.estimate`). `evidence`: what the history
+    alone says, a logit for the calibration to weigh; None where nobody was asked."""
 
     probability: float
     interval: tuple[float, float]
+    evidence: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +88,16 @@ class Forecaster:
     """Asks engines and reads their answers. Holds no state between questions."""
 
     def __init__(
-        self, vocabulary: Vocabulary, outcomes: Mapping[str, tuple[int, ...]], reference: Reference, max_steps: int
+        self,
+        vocabulary: Vocabulary,
+        outcomes: Mapping[str, tuple[int, ...]],
+        reference: Reference,
+        max_steps: int,
+        propensity: Propensity | None = None,
     ) -> None:
         """`outcomes`: each outcome's token ids; special ids are left out, and so is an outcome left with none.
-        `max_steps`: T. Raises `ValueError` for an outcome of more tokens than an engine can watch."""
+        `max_steps`: T. `propensity`: gives outcomes their evidence. Raises `ValueError` for an outcome of more tokens
+        than an engine can watch."""
         own = {name: tuple(dict.fromkeys(i for i in ids if i not in SPECIALS)) for name, ids in outcomes.items()}
         self.outcomes = {name: ids for name, ids in own.items() if ids}
         for name, ids in self.outcomes.items():
@@ -96,6 +105,7 @@ class Forecaster:
                 raise ValueError(f"outcome {name!r} has {len(ids)} tokens: at most {MAX_WATCHED} can be watched")
         self.vocabulary = vocabulary
         self.max_steps = max_steps
+        self._propensity = propensity
         self._likely = [
             [vocabulary.id(page) for page in sorted(pages, key=lambda p: (-pages[p], p)) if page in vocabulary]
             for pages in reference.pages
@@ -161,9 +171,10 @@ class Forecaster:
     def summarise(self, question: Question, draws: Draws, options: Options) -> Forecast:
         """Decode and estimate. Pure: equal arguments give equal forecasts."""
         outcomes = {}
+        evidence = {} if self._propensity is None else self._propensity.logits(question.history)
         for name, paths in draws.without.items():
             estimate = outcome_estimate(paths)
-            outcomes[name] = OutcomeForecast(estimate.probability, estimate.interval)
+            outcomes[name] = OutcomeForecast(estimate.probability, estimate.interval, evidence.get(name))
         chances, followed = self._chances(draws)
         return Forecast(
             next_session=self._decode(question, draws, options, chances),

@@ -31,6 +31,7 @@ from training.journeys import generate_journeys, rare_sessions
 from training.pipeline import Trained
 from training.predictors import save_predictor
 from training.profiles import clusters_of, prior_of, profiles_of, reference_of, shown_pages
+from training.propensity import fit_propensity
 from training.report.render import render
 from training.report.story import DATASET, TRAINING_LOG, Story, TrainingLog
 from training.returns import fit_returns, return_metrics
@@ -99,6 +100,7 @@ def _fill(root: Path, trained: Trained, run: Run) -> Manifest:
         _held(data.select, embedded.select, tuned),
         _held(data.calibrate, embedded.calibrate, tuned),
         settings.seed,
+        fit_propensity(data.train.samples, outcomes, settings.seed),
     )
     decisions.calibration.save(root / "calibration.json")
     returns = fit_returns(data.dataset, settings.seed)

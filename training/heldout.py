@@ -20,6 +20,7 @@ from browsing.calibration import Calibration, fit_calibration
 from browsing.console import progress
 from browsing.engines.local import LocalEngine
 from browsing.forecast import Forecast, Forecaster, Options, Question
+from browsing.propensity import Propensity
 from browsing.vocabulary import Vocabulary
 from training.batches import seed_of
 from training.dataset import Sample
@@ -60,10 +61,12 @@ def decide(
     select: Held,
     calibrate: Held,
     seed: int,
+    propensity: Propensity | None = None,
 ) -> Decisions:
-    """Forecast the held-out users with the embedded engine. `predictors`: one directory per cluster."""
+    """Forecast the held-out users with the embedded engine. `predictors`: one directory per cluster. `propensity`: what
+    the calibration may weigh beside the paths."""
     ids = {name: tuple(vocabulary.id(p) for p in pages) for name, pages in outcomes.items()}
-    forecaster = Forecaster(vocabulary, ids, reference, limits.max_steps)
+    forecaster = Forecaster(vocabulary, ids, reference, limits.max_steps, propensity)
     few, calibrate = _few(newest_of_each(select), seed), newest_cases(calibrate)
     # As many paths as the service draws by default: a calibration holds for its own number of them alone.
     deciding = Options(seed=seed_of(seed, "decode") % 2**31)
@@ -84,7 +87,7 @@ def decide(
     by_decode, held = asyncio.run(ask())
     iou = {d: _mean_iou(few.samples, by_decode[d], vocabulary) for d in DECODES} if few.samples else {}
     best = max(DECODES, key=lambda d: iou.get(d, 0.0))
-    calibration = _calibrate(calibrate.samples, held, outcomes, calibrating.samples)
+    calibration = _calibrate(calibrate.samples, held, outcomes, calibrating.samples, propensity)
     return Decisions(decode=best, iou=iou, calibration=calibration)
 
 
@@ -134,12 +137,23 @@ def _mean_iou(samples: Sequence[Sample], answers: Sequence[Forecast], vocabulary
 
 
 def _calibrate(
-    samples: Sequence[Sample], answers: Sequence[Forecast], outcomes: dict[str, tuple[str, ...]], paths: int
+    samples: Sequence[Sample],
+    answers: Sequence[Forecast],
+    outcomes: dict[str, tuple[str, ...]],
+    paths: int,
+    propensity: Propensity | None,
 ) -> Calibration:
     users = [sample.user_id for sample in samples]
     fitted = {}
     for name, pages in outcomes.items():
         raw = np.array([answer.outcomes[name].probability for answer in answers], np.float64)
         happened = np.array([not frozenset(pages).isdisjoint(sample.next_session) for sample in samples], np.bool_)
-        fitted[name] = fit_calibration(raw, happened, users)
-    return Calibration(samples=paths, outcomes=fitted)
+        fitted[name] = fit_calibration(raw, happened, users, evidence_of(answers, name))
+    return Calibration(samples=paths, outcomes=fitted, propensity=propensity)
+
+
+def evidence_of(answers: Sequence[Forecast], outcome: str) -> NDArray[np.float64] | None:
+    """What the histories alone say of an outcome, logits [N]; None where not all of them do."""
+    said = [answer.outcomes[outcome].evidence for answer in answers]
+    known = [logit for logit in said if logit is not None]
+    return np.array(known, np.float64) if known and len(known) == len(said) else None

@@ -6,11 +6,11 @@ import asyncio
 import threading
 from collections.abc import Sequence
 from pathlib import Path as FilePath
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 import torch
 
-from browsing.engine import EngineError, EngineTimeout, GenerateRequest, Path
+from browsing.engine import EngineDown, EngineError, EngineTimeout, GenerateRequest, Path
 from browsing.engines.rollout import Job, Part, Predictor, run_batch
 from browsing.vocabulary import BOS, NEVER
 
@@ -59,7 +59,7 @@ class LocalEngine:
 
     async def generate(self, request: GenerateRequest) -> list[Path]:
         if self._worker is None:
-            raise EngineError("the local engine is not running")
+            raise EngineDown("the local engine is not running")
         self._check(request)
         job = Job(request)
         # Handed over in the loop's next round: requests gathered in this one then reach the worker as one batch.
@@ -144,12 +144,16 @@ class _Worker:
         self._max_rows = max_rows
         self._threads = threads
         self._queue: SimpleQueue[list[Job] | None] = SimpleQueue()
+        self._pending: list[Part] = []
         self._stopping = threading.Event()
+        self._dead = threading.Event()
         self._thread = threading.Thread(target=self._run, name="hetlm-local-engine", daemon=True)
         self._thread.start()
 
     def submit(self, jobs: list[Job]) -> None:
         self._queue.put(jobs)
+        if self._dead.is_set():  # looked at after the put: whichever side comes second finds the jobs
+            self._fail_all(EngineDown("the local engine's worker has died"))
 
     def stop(self) -> None:
         """Fail what is waiting or running, and join."""
@@ -158,20 +162,40 @@ class _Worker:
         self._thread.join()
 
     def _run(self) -> None:
+        try:
+            self._work()
+            why: EngineError = EngineError("the local engine was stopped")
+        except BaseException as error:  # whatever it is, nobody may wait for a thread that is gone
+            why = EngineDown(f"the local engine's worker died: {type(error).__name__}")
+        self._dead.set()
+        self._fail_all(why)
+
+    def _work(self) -> None:
         if self._threads is not None:
             torch.set_num_threads(self._threads)
-        pending: list[Part] = []
         while not self._stopping.is_set():
-            if not pending:
-                pending += _parts(self._queue.get() or [], self._max_rows)
+            if not self._pending:
+                self._pending += _parts(self._queue.get() or [], self._max_rows)
             while not self._queue.empty():
-                pending += _parts(self._queue.get() or [], self._max_rows)
-            if pending:
-                run_batch(self._predictors, _take(pending, self._max_rows), self._stopping)
-        while not self._queue.empty():
-            pending += _parts(self._queue.get() or [], self._max_rows)
+                self._pending += _parts(self._queue.get() or [], self._max_rows)
+            if self._pending:
+                batch = _take(self._pending, self._max_rows)
+                try:
+                    run_batch(self._predictors, batch, self._stopping)
+                except BaseException:
+                    self._pending += batch
+                    raise
+
+    def _fail_all(self, error: EngineError) -> None:
+        """May run in two threads at once: every job is failed by one of them."""
+        pending, self._pending = self._pending, []
+        while True:
+            try:
+                pending += _parts(self._queue.get_nowait() or [], self._max_rows)
+            except Empty:
+                break
         for part in pending:
-            part.job.fail(EngineError("the local engine was stopped"))
+            part.job.fail(error)
 
 
 def _parts(jobs: Sequence[Job], max_rows: int) -> list[Part]:

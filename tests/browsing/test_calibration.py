@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -136,7 +137,7 @@ def test_the_file_holds_numbers_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "calibration.json"
     calibration.save(path)
     assert Calibration.load(path) == calibration
-    assert set(json.loads(path.read_text())) == {"schema_version", "samples", "outcomes"}
+    assert set(json.loads(path.read_text())) == {"schema_version", "samples", "outcomes", "propensity"}
     for name in ("cart", "purchase"):
         assert Calibration.load(path).apply(name, 0.4) == (calibration.outcomes[name].apply(0.4), True)
 
@@ -290,3 +291,41 @@ def test_wilsons_interval() -> None:
     for share in np.linspace(0, 1, 7):
         low, high = wilson(float(share), 12)
         assert 0 <= low <= share <= high <= 1
+
+
+def _with_history(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Raw probabilities and histories' logits, and outcomes whose log-odds are half the one and 0.8 of the other."""
+    generator = np.random.default_rng(seed)
+    raw, evidence = generator.uniform(0.05, 0.6, n), generator.normal(-1.0, 1.0, n)
+    true = 1 / (1 + np.exp(-(0.5 * np.log(raw / (1 - raw)) + 0.8 * evidence + 0.2)))
+    return raw, evidence, true, generator.random(n) < true
+
+
+def test_what_the_history_says_is_weighed() -> None:
+    raw, evidence, true, happened = _with_history(6_000)
+    fitted = fit_calibration(raw, happened, evidence=evidence)
+    assert fitted.method == "platt"
+    assert (fitted.slope, fitted.history, fitted.intercept) == pytest.approx((0.5, 0.8, 0.2), abs=0.12)
+    p = np.array([fitted.apply(r, e) for r, e in zip(raw.tolist(), evidence.tolist(), strict=True)])
+    assert np.abs(p - true).mean() < 0.02
+    with pytest.raises(ValueError, match="nothing was said"):
+        fitted.apply(0.3)
+
+
+def test_a_history_that_says_nothing_is_left_out() -> None:
+    raw, evidence, _, _ = _with_history(4_000)
+    fitted = fit_calibration(raw, _drawn(raw), evidence=evidence)
+    assert fitted.history == 0
+    assert fitted.apply(0.3) == pytest.approx(fitted.apply(0.3, 2.0))
+
+
+def test_the_interval_with_a_history_holds_the_truth() -> None:
+    """In 100 refits, the 95 % interval of one visitor's probability, its paths taken as exact."""
+    held = 0
+    truth = 1 / (1 + math.exp(-(0.5 * math.log(0.2 / 0.8) + 0.8 * 0.5 + 0.2)))
+    for seed in range(100):
+        raw, evidence, _, happened = _with_history(800, seed)
+        fitted = fit_calibration(raw, happened, evidence=evidence)
+        low, high = fitted.interval(0.2, (0.2, 0.2), 0.5)
+        held += low <= truth <= high
+    assert 89 <= held <= 100

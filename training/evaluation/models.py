@@ -73,7 +73,8 @@ class BundleModel:
     async def _ask(self, asked: Sequence[Sequence[Question]]) -> list[Answers]:
         bundle = self.bundle
         reference = bundle.reference if self.name == "bundle" else pooled(bundle.reference)
-        forecaster = Forecaster(bundle.vocabulary, bundle.outcome_ids(), reference, bundle.manifest.limits.max_steps)
+        steps, propensity = bundle.manifest.limits.max_steps, bundle.calibration.propensity
+        forecaster = Forecaster(bundle.vocabulary, bundle.outcome_ids(), reference, steps, propensity)
         engine = self._engine()
         await engine.start()
         try:

@@ -39,7 +39,9 @@ class Probabilities:
         raw = {name: np.array([answer.outcomes[name].probability for answer in answers]) for name in names}
         calibrated = {}
         for name, values in raw.items():
-            applied = [] if calibration is None else [calibration.apply(name, p) for p in values.tolist()]
+            said = [answer.outcomes[name].evidence for answer in answers]
+            pairs = zip(values.tolist(), said, strict=True)
+            applied = [] if calibration is None else [calibration.apply(name, p, evidence) for p, evidence in pairs]
             if applied and all(done for _, done in applied):
                 calibrated[name] = np.array([p for p, _ in applied])
         return cls(raw, calibrated)

@@ -68,16 +68,16 @@ def configurations(
     clustered = []
     names = _names(bundles)
     for bundle, name in zip(bundles, names, strict=True):
-        steps = bundle.manifest.limits.max_steps
+        steps, propensity = bundle.manifest.limits.max_steps, bundle.calibration.propensity
         weights = tuple(
             sorted(sha for file, sha in bundle.manifest.files.items() if file.startswith(f"{SHARED}/model"))
         )
         if weights not in singles:
-            own = Forecaster(bundle.vocabulary, bundle.outcome_ids(), pooled(bundle.reference), steps)
+            own = Forecaster(bundle.vocabulary, bundle.outcome_ids(), pooled(bundle.reference), steps, propensity)
             asked = questions(bundle, samples, [0] * len(samples))
             directories = (bundle.root / SHARED,)
             singles[weights] = Configuration(f"single ({name})", "single", bundle, directories, own, asked, None)
-        own = Forecaster(bundle.vocabulary, bundle.outcome_ids(), bundle.reference, steps)
+        own = Forecaster(bundle.vocabulary, bundle.outcome_ids(), bundle.reference, steps, propensity)
         encoder = encoder_of(bundle)
         encoder.encode(samples[0].history)  # the first call is slower than all others
         started = clock()

@@ -12,7 +12,7 @@ from training.evaluation.decisions import Threshold, choose_thresholds
 from training.evaluation.models import Answers
 from training.evaluation.probabilities import Probabilities, happenings
 from training.evaluation.rows import Site
-from training.heldout import Held, newest_cases
+from training.heldout import Held, evidence_of, newest_cases
 
 THRESHOLD_USERS = 500
 """Users on whom thresholds are chosen, where nobody says otherwise."""
@@ -52,10 +52,13 @@ def calibrate(answers: Answers, samples: Sequence[Sample], site: Site) -> Calibr
     """Fitted as training fits the bundle's; an outcome with too few cases stays uncalibrated. None for no sample."""
     if not samples:
         return None
-    raw = Probabilities.of(next(iter(answers.values())), None).raw
+    first = next(iter(answers.values()))
+    raw = Probabilities.of(first, None).raw
     happened = happenings(site.groups(), [sample.next_session for sample in samples])
     users = [sample.user_id for sample in samples]
-    return Calibration(outcomes={name: fit_calibration(p, happened[name], users) for name, p in raw.items()})
+    return Calibration(
+        outcomes={name: fit_calibration(p, happened[name], users, evidence_of(first, name)) for name, p in raw.items()}
+    )
 
 
 def thresholds(

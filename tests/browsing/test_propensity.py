@@ -1,0 +1,55 @@
+"""What a history alone says about outcomes."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from pydantic import ValidationError
+
+from browsing.propensity import HALF, OutcomeModel, Propensity, feature_names, features
+from browsing.returns import Feature
+
+CART = {"cart": frozenset({"/cart"})}
+NAMES = feature_names(("cart",))
+
+
+def model(**weights: float) -> OutcomeModel:
+    """Unit scale, mean 0, values kept within [0, 1]."""
+    own = [Feature(name=name, low=0.0, high=1.0, mean=0.0, scale=1.0, weight=weights.get(name, 0.0)) for name in NAMES]
+    return OutcomeModel(intercept=-1.0, features=tuple(own))
+
+
+def test_the_features_of_a_history() -> None:
+    history = [["/", "/cart"], ["/bags"], ["/", "/bags", "/cart"]]
+    known = dict(zip(NAMES, features(history, CART), strict=True))
+    weights = [0.5 ** (2 / HALF), 0.5 ** (1 / HALF), 1.0]
+    assert known == pytest.approx(
+        {
+            "log_visits": math.log(3),
+            "single_visit": 0.0,
+            "log_mean_pages": math.log1p(2),
+            "log_pages_of_last": math.log1p(3),
+            "cart_share": 2 / 3,
+            "cart_recent_share": (weights[0] + weights[2]) / sum(weights),
+            "cart_in_last": 1.0,
+        }
+    )
+
+
+def test_a_first_visit() -> None:
+    assert dict(zip(NAMES, features([["/"]], CART), strict=True))["single_visit"] == 1.0
+    with pytest.raises(ValueError, match="no features"):
+        features([], CART)
+
+
+def test_the_logit_is_the_line_within_what_was_seen() -> None:
+    own = Propensity(pages={"cart": ("/cart",)}, models={"cart": model(cart_share=2.0, log_visits=0.5)})
+    assert own.logits([["/cart"]]) == {"cart": pytest.approx(-1 + 2.0)}
+    assert own.logits([["/"]] * 50) == {"cart": pytest.approx(-1 + 0.5)}, "log 50 counts as the largest seen, 1"
+    assert own.logits([]) == {}
+
+
+def test_features_of_other_outcomes_are_refused() -> None:
+    with pytest.raises(ValidationError, match="its features are not"):
+        Propensity(pages={"purchase": ("/purchase",)}, models={"purchase": model()})
