@@ -48,6 +48,7 @@ from training.mixture.loop import Explained, explain
 from training.predictors import build, load_weights, save_predictor
 from training.presets import PRESETS
 from training.pretrain import AfterEpoch, Pretrained, per_page, pretrain
+from training.rule_losses import rules_of
 from training.run import Run, locked, write_json
 from training.scoring import target_nats
 from training.settings import Settings
@@ -63,7 +64,6 @@ from training.starts import (
     token_sessions,
 )
 from training.teach import assignment_of, teach
-from training.verdict import rules_of
 from training.warm import warm_start
 
 EM_RESTARTS = 3

@@ -29,6 +29,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from browsing.whole import write_whole
 from training.settings import Settings
 
 PRETRAINING = {
@@ -130,7 +131,7 @@ class Run:
         """Append one line to `log.jsonl`; the same stage and epoch again (after an interruption) replaces it."""
         lines = [r for r in self.records() if (r["stage"], r["epoch"]) != (record["stage"], record["epoch"])]
         text = "".join(json.dumps(line, sort_keys=True) + "\n" for line in [*lines, record])
-        _replace(self.root / "log.jsonl", text)
+        write_whole(self.root / "log.jsonl", text)
 
     def records(self, stage: str | None = None) -> list[dict[str, Any]]:
         path = self.root / "log.jsonl"
@@ -205,11 +206,4 @@ def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def write_json(path: Path, document: object) -> None:
     """Write a JSON document in one piece: a reader sees the old file or the new one."""
-    _replace(path, json.dumps(document, indent=2, sort_keys=True) + "\n")
-
-
-def _replace(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(text)
-    os.replace(partial, path)
+    write_whole(path, json.dumps(document, indent=2, sort_keys=True) + "\n")

@@ -26,7 +26,7 @@ def covering(samples: list[Sample], context: int) -> list[int]:
     items = examples(samples, WORDS, context, 4)
     rows = cover(samples, items)
     assert rows.dtype == np.int64
-    return rows.tolist()
+    return [int(row) for row in rows]
 
 
 def test_one_sample_per_user_is_all_of_them() -> None:

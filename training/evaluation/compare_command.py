@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from browsing.console import emit, fail
+from browsing.whole import write_whole
 from training.evaluation.terminal import WIDTH
 
 if TYPE_CHECKING:
@@ -90,9 +91,7 @@ def compare(
     except ComparisonError as error:
         raise fail(str(error)) from error
     if out is not None:
-        partial = out.with_name(out.name + ".partial")
-        partial.write_text(comparison.model_dump_json(indent=2) + "\n")
-        partial.replace(out)
+        write_whole(out, comparison.model_dump_json(indent=2) + "\n")
     if not as_json:
         show(comparison, Console(highlight=False))
     emit(comparison.model_dump(mode="json"), as_json)

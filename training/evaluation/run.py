@@ -19,6 +19,7 @@ from browsing.encoders.sbert import SbertEncoder
 from browsing.engine import Engine
 from browsing.forecast import Forecaster, Options, Question
 from browsing.hashing import file_sha256
+from browsing.whole import whole, write_whole
 from training.dataset import INFO, Dataset, DatasetInfo, Sample, Split
 from training.evaluation.bootstrap import RESAMPLES
 from training.evaluation.forecasts import decoded_forecasts, silent
@@ -201,14 +202,10 @@ def evaluation(
 
 def write(document: Evaluation, per_user: pl.DataFrame, out: Path) -> Evaluation:
     """Write the document to `out` and the per-user values beside it; returns the document, which then names them."""
-    users = users_path(out)
-    partial = users.with_name(users.name + ".partial")
-    per_user.write_parquet(partial, compression="zstd")
-    named = document.model_copy(update={"users_sha256": file_sha256(partial)})
-    partial.replace(users)
-    partial = out.with_name(out.name + ".partial")
-    partial.write_text(named.model_dump_json(indent=2) + "\n")
-    partial.replace(out)
+    with whole(users_path(out)) as partial:
+        per_user.write_parquet(partial, compression="zstd")
+        named = document.model_copy(update={"users_sha256": file_sha256(partial)})
+    write_whole(out, named.model_dump_json(indent=2) + "\n")
     return named
 
 

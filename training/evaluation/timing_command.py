@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from browsing.console import emit, fail
+from browsing.whole import write_whole
 
 
 def timing(
@@ -66,9 +67,7 @@ def timing(
     except (BundleError, DatasetError, EngineError, measuring.TimingError) as error:
         raise fail(str(error)) from error
     if out is not None:
-        partial = out.with_name(out.name + ".partial")
-        partial.write_text(result.model_dump_json(indent=2) + "\n")
-        partial.replace(out)
+        write_whole(out, result.model_dump_json(indent=2) + "\n")
     if not as_json:
         terminal.show([timing_table.grid(result)], Console(highlight=False))
     emit(result.model_dump(mode="json"), as_json)

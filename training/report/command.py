@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +9,7 @@ from typing import Annotated
 import typer
 
 from browsing.console import STDERR, emit, fail
+from browsing.whole import write_whole
 
 
 def report(
@@ -63,9 +63,7 @@ def report(
         raise fail(str(error)) from error
     parts = sections(story)
     text = page(manifest, parts)
-    partial = out.with_name(out.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, out)
+    write_whole(out, text)
     STDERR.print(f"{out}, {len(text) / 1024:,.0f} KiB")
     document = {
         "report": str(out),

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.rules import Labels, best_predictors, losses_by_rule
+from training.assignment_rules import Labels, best_predictors, losses_by_rule
 
 
 def test_each_rule_by_hand() -> None:

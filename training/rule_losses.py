@@ -10,12 +10,12 @@ from torch import nn
 
 from browsing.console import progress
 from browsing.markov import MarkovMixture
+from training.assignment_rules import Labels, losses_by_rule
 from training.batches import seed_of
 from training.data import Data, Embedded
 from training.hetlm.loop import Tuned
 from training.mixture.evidence import choose_temper, read, responsibilities
 from training.predictors import load_weights
-from training.rules import Labels, losses_by_rule
 from training.settings import Settings
 from training.starts import kmeans_start, token_sessions
 
