@@ -17,7 +17,11 @@ from service.limits import read_json
 from service.metrics import Metrics
 from service.pipeline import RETRY_AFTER, Pipeline
 from service.problems import MEDIA_TYPE, ProblemError, invalid, request_id_of
+from service.resilience.departure import unless_left
 from service.schemas import BatchResponse, LiveResponse, PredictRequest, PredictResponse, ReadyResponse
+from service.scoring.online import Online
+from service.security.guard import pay
+from service.security.values import MAX_VALUES, bounded
 from service.settings import Settings
 
 NDJSON = "application/x-ndjson"
@@ -32,32 +36,38 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
         413: "the body is too large",
         415: "not declared as JSON",
         422: "a field is wrong; `errors` names it",
+        429: "too much is under way to answer in time; `Retry-After` says when",
         503: "not now; `Retry-After` says when",
     }
     return {status: {"description": words[status], "content": {MEDIA_TYPE: {"schema": schema}}} for status in statuses}
 
 
-def routes(pipeline: Pipeline, batch: Batch, health: Health, metrics: Metrics, settings: Settings) -> APIRouter:
+def routes(
+    pipeline: Pipeline, batch: Batch, health: Health, metrics: Metrics, settings: Settings, online: Online
+) -> APIRouter:
     """All addresses of the main port. The bodies' schemas and examples come from `service.openapi`."""
     router = APIRouter()
 
     @router.post(
         "/predict",
         response_model=PredictResponse,
-        responses=_problems(400, 408, 413, 415, 422, 503),
+        responses=_problems(400, 408, 413, 415, 422, 429, 503),
         summary="The next session of one visitor",
     )
     async def predict(request: Request) -> Response:
         """Given that the visitor returns: which pages, in which order, and how likely a cart and a purchase are."""
         try:
             body = await read_json(request, settings.body_limit_bytes, settings.body_timeout_seconds)
+            bounded(body, MAX_VALUES)
             try:
                 asked = PredictRequest.model_validate_json(body)
             except ValidationError as error:
                 raise invalid(error) from None
-            answer = await pipeline.answer(asked, request_id_of(request) or "")
+            with online.request():
+                answer = await unless_left(request, pipeline.answer(asked, request_id_of(request) or ""))
         except ProblemError as problem:
-            metrics.no_prediction("refused" if problem.status < 500 else "failed")
+            if problem.kind != "departed":
+                metrics.no_prediction("refused" if problem.status < 500 else "failed")
             raise
         except Exception:
             metrics.no_prediction("failed")
@@ -75,12 +85,12 @@ def routes(pipeline: Pipeline, batch: Batch, health: Health, metrics: Metrics, s
         application/x-ndjson` they are streamed, one line each."""
         body = await read_json(request, settings.batch_body_limit_bytes, settings.body_timeout_seconds)
         items = await asyncio.to_thread(items_of, body)
+        pay(request, len(items) - 1)
         answers = batch.answers(items, request_id_of(request) or "")
         headers = {"Cache-Control": "no-store"}
         if NDJSON in request.headers.get("accept", ""):
             return StreamingResponse(_lines(answers), media_type=NDJSON, headers=headers)
-        async with aclosing(answers):
-            documents = [answer.model_dump_json() async for answer in answers]
+        documents = await unless_left(request, _documents(answers))
         return Response('{"items":[' + ",".join(documents) + "]}", media_type=JSON, headers=headers)
 
     @router.get("/livez", response_model=LiveResponse, summary="Whether the process runs")
@@ -91,21 +101,30 @@ def routes(pipeline: Pipeline, batch: Batch, health: Health, metrics: Metrics, s
         "/readyz",
         response_model=ReadyResponse,
         responses=_problems(503),
-        summary="Whether every engine answered a real token a moment ago",
+        summary="Whether requests are welcome: an engine answered a real token a moment ago, and no end is near",
     )
     async def readyz() -> Response:
         if not health.ready:
-            down = [k for k, up in health.up.items() if not up]
             what = "starts" if health.starting else "does not answer"
+            engines = f"The engine of cluster {', '.join(map(str, health.down))} {what}."
             raise ProblemError(
                 "not-ready",
-                f"The engine of cluster {', '.join(map(str, down))} {what}.",
+                "The service is about to stop." if health.draining else engines,
                 headers={"Retry-After": RETRY_AFTER},
             )
-        ready = ReadyResponse(bundle_version=pipeline.bundle.manifest.version, clusters=pipeline.bundle.clusters)
+        ready = ReadyResponse(
+            bundle_version=pipeline.bundle.manifest.version,
+            clusters=pipeline.bundle.clusters,
+            clusters_down=health.down,
+        )
         return Response(ready.model_dump_json(), media_type=JSON)
 
     return router
+
+
+async def _documents(answers: AsyncGenerator[Answer]) -> list[str]:
+    async with aclosing(answers):
+        return [answer.model_dump_json() async for answer in answers]
 
 
 async def _lines(answers: AsyncGenerator[Answer]) -> AsyncIterator[bytes]:

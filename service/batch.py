@@ -15,6 +15,7 @@ from service.logs import described
 from service.metrics import Metrics
 from service.problems import ProblemError, invalid
 from service.schemas import MAX_ITEMS, ItemProblem, PredictRequest, PredictResponse
+from service.security.values import MAX_BATCH_VALUES, MAX_VALUES, bounded
 
 Item = PredictRequest | ProblemError
 Answer = PredictResponse | ItemProblem
@@ -31,6 +32,7 @@ class _Envelope(BaseModel):
 
 def items_of(body: bytes) -> list[Item]:
     """Every item, or what is wrong with it. Raises `ProblemError` where the whole is no list of items."""
+    bounded(body, MAX_BATCH_VALUES)
     try:
         document = from_json(body)
     except ValueError as error:  # its message has a place in it, and nothing of the body
@@ -45,9 +47,13 @@ def items_of(body: bytes) -> list[Item]:
 def _item(place: int, value: object) -> Item:
     try:
         # Times are strings in JSON only: an item is checked as the document that it is.
-        return PredictRequest.model_validate_json(to_json(value))
+        content = to_json(value)
+        bounded(content, MAX_VALUES)
+        return PredictRequest.model_validate_json(content)
     except ValidationError as error:
         return invalid(error, f"/items/{place}")
+    except ProblemError as problem:
+        return problem
 
 
 class Batch:

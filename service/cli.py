@@ -18,11 +18,15 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Add `serve` and `visit` to the command line."""
+    """Add `serve`, `visit`, `score` and `keys` to the command line."""
+    from service.score_command import score
+    from service.security.command import commands as keys
     from service.visit import visit
 
     app.command()(serve)
     app.command()(visit)
+    app.command()(score)
+    app.add_typer(keys)
 
 
 def serve(
@@ -35,6 +39,14 @@ def serve(
     port: Annotated[int | None, typer.Option(help="port of the API; 0 takes a free one")] = None,
     metrics_host: Annotated[str | None, typer.Option(help="address of /metrics")] = None,
     metrics_port: Annotated[int | None, typer.Option(help="port of /metrics; 0 takes a free one")] = None,
+    admin_host: Annotated[str | None, typer.Option(help="address of /admin")] = None,
+    admin_port: Annotated[
+        int | None, typer.Option(help="port of /admin; by default 9465 where a key has the scope admin, else none")
+    ] = None,
+    api_keys_file: Annotated[
+        Path | None, typer.Option(help="keys that `hetlm keys` made; needed unless the API is on loopback")
+    ] = None,
+    batch_dir: Annotated[Path | None, typer.Option(help="where /batches keeps its jobs; else there are none")] = None,
     redis_url: Annotated[str | None, typer.Option(help="embedding cache of several replicas")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads of the encoder and the local engine")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error")] = None,
@@ -49,6 +61,10 @@ def serve(
         "port": port,
         "metrics_host": metrics_host,
         "metrics_port": metrics_port,
+        "admin_host": admin_host,
+        "admin_port": admin_port,
+        "api_keys_file": api_keys_file,
+        "batch_dir": batch_dir,
         "redis_url": redis_url,
         "threads": threads,
         "log_level": log_level,
@@ -67,6 +83,7 @@ def _run(flags: dict[str, object]) -> None:
     from browsing.encoders.of_bundle import encoder_of
     from browsing.engine import EngineError
     from service.app import ConfigurationError, build, choose_engine, choose_store, load
+    from service.security.key_file import KeyFileError
     from service.serve import bind, forward_logging
     from service.serve import serve as run
 
@@ -77,6 +94,8 @@ def _run(flags: dict[str, object]) -> None:
         sockets = bind(settings)
     except OSError as error:
         raise fail(f"{error.filename}: {error.strerror}; choose another port") from None
+    except KeyFileError as error:
+        raise fail(f"HETLM_API_KEYS_FILE (--api-keys-file): {error}") from None
     try:
         with progress("Loading the bundle", 2, "parts") as advance:
             bundle = load(settings)
@@ -111,6 +130,9 @@ def _settings(flags: dict[str, object]) -> Settings:
 def _announce(sockets: Sockets, version: str) -> None:
     STDERR.print(f"[bold green]ready[/]  bundle {version[:12]}")
     STDERR.print(f"  predictions  POST {sockets.api_url}/predict")
+    STDERR.print(f"  console           {sockets.api_url}/")
     STDERR.print(f"  interface         {sockets.api_url}/openapi.json")
     STDERR.print(f"  readiness         {sockets.api_url}/readyz")
     STDERR.print(f"  metrics           {sockets.metrics_url}")
+    if sockets.admin_url is not None:
+        STDERR.print(f"  administration    {sockets.admin_url}/keys")

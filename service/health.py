@@ -18,7 +18,8 @@ PATIENCE = 15.0
 
 
 class Health:
-    """`started`: the engine's start is over; awaiting it raises what went wrong. `ready`: every cluster answered."""
+    """`started`: the engine's start is over; awaiting it raises what went wrong. `ready`: requests are welcome. One
+    cluster that does not answer is no reason to send its visitors and all others away: they are answered around it."""
 
     def __init__(
         self, engine: Engine, clusters: int, metrics: Metrics, log: FilteringBoundLogger, probe_seconds: float
@@ -28,6 +29,7 @@ class Health:
         self._log = log
         self._pause = probe_seconds
         self.up: dict[int, bool] = dict.fromkeys(range(clusters), False)
+        self.draining = False
         self._start: asyncio.Task[None] | None = None
 
     @property
@@ -36,7 +38,17 @@ class Health:
 
     @property
     def ready(self) -> bool:
-        return all(self.up.values())
+        return not self.draining and any(self.up.values())
+
+    @property
+    def down(self) -> list[int]:
+        """The clusters that do not answer."""
+        return [cluster for cluster, up in self.up.items() if not up]
+
+    def drain(self) -> None:
+        """The service is about to stop: not ready from now on."""
+        self.draining = True
+        self._metrics.engines(self.up, ready=False)
 
     async def started(self) -> None:
         """Returns when the engine is started and was probed once. Raises what its start raised."""

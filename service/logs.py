@@ -5,11 +5,13 @@ An exception is logged as its type and the places it came through; its message m
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import sys
 import traceback
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, cast
 
 import structlog
 from structlog.typing import FilteringBoundLogger, Processor
@@ -25,7 +27,7 @@ def logger(level: str = "info", stream: TextIO | None = None) -> FilteringBoundL
         structlog.processors.JSONRenderer(),
     ]
     bound: FilteringBoundLogger = structlog.wrap_logger(
-        structlog.PrintLogger(stream or sys.stderr),
+        structlog.PrintLogger(cast("TextIO", Lossy(stream or sys.stderr))),
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
@@ -40,6 +42,23 @@ def described(error: BaseException) -> dict[str, object]:
         "error": type(error).__name__,
         "where": [f"{Path(f.filename).parent.name}/{Path(f.filename).name}:{f.lineno} in {f.name}" for f in frames],
     }
+
+
+class Lossy(io.TextIOBase):
+    """Writes to `stream` what it takes. A full disk behind the log costs lines, never an answer."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError):  # ValueError: closed
+            return self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 class Forward(logging.Handler):

@@ -62,12 +62,13 @@ class Observe:
                     await problem.response(own_id)(scope, receive, send_named)
         finally:
             seconds = time.perf_counter() - started
-            route = getattr(scope.get("route"), "path", "")
+            route = getattr(scope.get("route"), "path", scope["path"])
             route = route if route in ROUTES else "other"  # a path that somebody made up may hold anything
             # 499: the caller left before there was an answer.
             self._metrics.request(route, status or 499, seconds)
             say = self._log.debug if route in _PROBES else self._log.info
-            say("request", request_id=own_id, route=route, status=status or 499, ms=round(seconds * 1000, 2))
+            caller = {"caller": scope["state"]["caller"]} if "caller" in scope["state"] else {}
+            say("request", request_id=own_id, route=route, status=status or 499, ms=round(seconds * 1000, 2), **caller)
 
 
 class _BrokenOff(RuntimeError):

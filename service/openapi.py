@@ -12,8 +12,10 @@ from pydantic.json_schema import models_json_schema
 
 from browsing.bundle import Bundle
 from browsing.pages import PageError
-from service.problems import Problem
+from service.jobs.documents import BatchFile
+from service.problems import MEDIA_TYPE, Problem
 from service.schemas import EARLIEST, BatchRequest, PredictRequest
+from service.security.access import main_port
 
 DESCRIPTION = """What a visitor's next session will look like: which pages, in which order, and how likely a cart and a
 purchase are. Every probability of a page or an outcome is GIVEN THAT the visitor returns: it says what a next session
@@ -21,6 +23,12 @@ looks like, not whether there will be one. How likely one is within 7 days is `r
 `within_7_days` is both together. Both are null where the training log was too short to learn it. Errors are RFC 9457
 problem documents."""
 _SCHEMAS = "#/components/schemas/{model}"
+_REFUSALS = {
+    "401": "no API key, or none that is valid here",
+    "403": "the API key lacks the scope",
+    "421": "without API keys: under a host name that is not this machine's",
+    "429": "the API key's rate is used up; `Retry-After` says for how long",
+}
 
 
 def examples(bundle: Bundle) -> dict[str, dict[str, Any]]:
@@ -92,10 +100,16 @@ def document(app: FastAPI, bundle: Bundle) -> Callable[[], dict[str, Any]]:
 def _document(app: FastAPI, bundle: Bundle) -> dict[str, Any]:
     schema = get_openapi(title="hetlm", version=app.version, description=DESCRIPTION, routes=app.routes)
     _, requests = models_json_schema(
-        [(PredictRequest, "validation"), (BatchRequest, "validation"), (Problem, "serialization")],
+        [
+            (PredictRequest, "validation"),
+            (BatchRequest, "validation"),
+            (BatchFile, "validation"),
+            (Problem, "serialization"),
+        ],
         ref_template=_SCHEMAS,
     )
     schema.setdefault("components", {}).setdefault("schemas", {}).update(requests["$defs"])
+    _say_what_keys_open(schema)
     one = examples(bundle)
     batch = {"two_visitors": {"items": [one["sessions"], one["new_visitor"]]}}
     for path, model, bodies in (("/predict", "PredictRequest", one), ("/predict/batch", "BatchRequest", batch)):
@@ -109,3 +123,22 @@ def _document(app: FastAPI, bundle: Bundle) -> dict[str, Any]:
             },
         }
     return schema
+
+
+def _say_what_keys_open(schema: dict[str, Any]) -> None:
+    """Every address but the open ones takes an API key, in one of two headers, and may refuse it."""
+    schema["components"]["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer", "description": "an API key that `hetlm keys new` made"},
+        "header": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "the same, for tools"},
+    }
+    problem = {"$ref": _SCHEMAS.format(model="Problem")}
+    for path, methods in schema["paths"].items():
+        need = main_port(path)
+        for operation in methods.values() if need != "nothing" else ():
+            operation["security"] = [{"bearer": []}, {"header": []}]
+            for status, words in _REFUSALS.items():
+                known = operation["responses"].setdefault(
+                    status, {"description": words, "content": {MEDIA_TYPE: {"schema": problem}}}
+                )
+                if words not in known["description"]:
+                    known["description"] += f"; {words}"

@@ -1,4 +1,4 @@
-"""One prediction: read the history, embed it, select a cluster, generate, estimate; what fails is answered around."""
+"""One prediction: read the history, embed it, select a cluster, forecast; what fails is answered around."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from structlog.typing import FilteringBoundLogger
 from browsing.bundle import Bundle
 from browsing.calibration import wilson
 from browsing.encoder import pool
-from browsing.engine import Engine, EngineTimeout
-from browsing.forecast import Draws, Forecast, Forecaster, Options, Question
+from browsing.forecast import Forecast, Options, Question
 from browsing.returns import visits_of
 from service.cache.embedder import Embedded, Embedder
-from service.health import Health
 from service.history import History, history_of
 from service.logs import described
-from service.metrics import EngineFailure, Metrics
+from service.metrics import Metrics
 from service.problems import FieldError, ProblemError
+from service.resilience.admission import Admission, Overloaded
+from service.resilience.forecasts import Asked, Forecasts, too_many
 from service.schemas import (
     ClusterOut,
     EmbeddingOut,
@@ -35,8 +35,6 @@ from service.schemas import (
     TruncatedOut,
 )
 
-FALLBACK_SECONDS = 10.0
-"""The fallback model answers in milliseconds; this bounds it all the same."""
 RETRY_AFTER = "2"
 
 
@@ -57,6 +55,12 @@ class _Watch:
             yield
         finally:
             self.took[name] += (time.perf_counter() - start) * 1000
+
+    def part(self, name: str, inner: str, seconds: float) -> None:
+        """What was measured inside stage `name` belongs to `inner`; who joined late did not wait for all of it."""
+        ms = min(seconds * 1000, self.took[name])
+        self.took[name] -= ms
+        self.took[inner] += ms
 
     @property
     def left(self) -> float:
@@ -81,27 +85,32 @@ class Pipeline:
         self,
         bundle: Bundle,
         embedder: Embedder,
-        engine: Engine,
-        fallback: Engine,
-        health: Health,
+        forecasts: Forecasts,
+        admission: Admission,
         metrics: Metrics,
         log: FilteringBoundLogger,
         engine_deadline: float,
     ) -> None:
         """`engine_deadline`: seconds from a request's start where it sets none itself."""
-        limits = bundle.manifest.limits
         self.bundle = bundle
-        self.forecaster = Forecaster(bundle.vocabulary, bundle.outcome_ids(), bundle.reference, limits.max_steps)
         self._embedder = embedder
-        self._engine = engine
-        self._fallback = fallback
-        self._health = health
+        self._forecasts = forecasts
+        self._admission = admission
         self._metrics = metrics
         self._log = log
         self._deadline = engine_deadline
 
-    async def answer(self, request: PredictRequest, request_id: str) -> PredictResponse:
-        """Raises `ProblemError` for an event that names no page and, with `strict`, instead of a fallback."""
+    async def answer(self, request: PredictRequest, request_id: str, *, patient: bool = False) -> PredictResponse:
+        """Raises `ProblemError` for an event that names no page, under overload and, with `strict`, instead of a
+        fallback. `patient`: waits for its turn instead of being refused; its deadline runs from then on."""
+        try:
+            async with self._admission.entrance(patient=patient):
+                return await self._answer(request, request_id, patient)
+        except Overloaded as overload:
+            self._metrics.overloaded(overload.reason)
+            raise too_many(overload) from None
+
+    async def _answer(self, request: PredictRequest, request_id: str, patient: bool) -> PredictResponse:
         asked = request.options
         watch = _Watch(asked.deadline_ms / 1000 if asked.deadline_ms else self._deadline)
         bundle = self.bundle
@@ -115,18 +124,12 @@ class Pipeline:
         question = Question(selected.cluster, history.prompt.ids, history.sessions)
         options = Options(asked.samples, asked.top_pages, asked.decode or bundle.manifest.decode, asked.seed)
         with watch.stage("generate"):
-            draws = await self._generate(question, options, watch.left) if embedded else None
-            down = draws is None
-            if draws is None:
-                if asked.strict:
-                    raise ProblemError(
-                        "engine-down",
-                        "No engine answered in time. Try again, or without strict for an answer from the fallback.",
-                        headers={"Retry-After": RETRY_AFTER},
-                    )
-                draws = await self.forecaster.draw(self._fallback, question, options, FALLBACK_SECONDS)
+            answered = await self._forecasts.forecast(
+                question, options, Asked(watch.left, watch.deadline, embedded is not None, asked.strict, patient)
+            )
+        watch.part("generate", "estimate", answered.seconds)
+        forecast, down = answered.forecast, answered.down
         with watch.stage("estimate"):
-            forecast = self.forecaster.summarise(question, draws, options)
             returns = self._returns(history, asked.as_of)
             outcomes = self._outcomes(forecast, returns, calibrate=not down)
         took = watch.stop()
@@ -181,20 +184,6 @@ class Pipeline:
         commonest = max(self.bundle.manifest.clusters, key=lambda cluster: cluster.share)
         return _Selected(commonest.id, commonest.share, known=False)
 
-    async def _generate(self, question: Question, options: Options, left: float) -> Draws | None:
-        """The engine's paths, or None where it failed, was too slow, or is not up yet."""
-        reason: EngineFailure = "starting" if self._health.starting else "timeout"
-        if self._health.starting or left <= 0:
-            self._metrics.engine_failed(reason)
-            return None
-        try:
-            async with asyncio.timeout(left):  # an engine keeps its deadline; one that does not is left behind
-                return await self.forecaster.draw(self._engine, question, options, left)
-        except Exception as error:
-            self._metrics.engine_failed("timeout" if isinstance(error, TimeoutError | EngineTimeout) else "error")
-            self._log.warning("engine_failed", cluster=question.cluster, **described(error))
-            return None
-
     def _returns(self, history: History, as_of: datetime | None) -> float | None:
         """P(any session within 7 days after `as_of`), by default after now; None where nothing is known of it."""
         model, rules = self.bundle.returns, self.bundle.rules
@@ -212,8 +201,8 @@ class Pipeline:
             raw = probability = outcome.probability
             calibrated = False
             if calibrate:
-                probability, calibrated = self.bundle.calibration.apply(name, raw)
-                interval = self.bundle.calibration.interval(name, raw, interval)
+                probability, calibrated = self.bundle.calibration.apply(name, raw, outcome.evidence)
+                interval = self.bundle.calibration.interval(name, raw, interval, outcome.evidence)
             outcomes[name] = OutcomeOut(
                 probability=probability,
                 raw=raw,

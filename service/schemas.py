@@ -15,6 +15,7 @@ from service.problems import Problem
 MAX_SESSIONS = 200
 MAX_SESSION_PAGES = 500
 MAX_PAGES = 5_000
+MAX_PAGE_LENGTH = 500
 MAX_ITEMS = 1_000
 EARLIEST = datetime(1995, 1, 1, tzinfo=UTC)
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)
@@ -27,7 +28,7 @@ def _plausible(time: datetime) -> datetime:
 
 
 Time = Annotated[AwareDatetime, AfterValidator(_plausible)]
-PageName = Annotated[str, Field(min_length=1, max_length=500)]
+PageName = Annotated[str, Field(min_length=1, max_length=MAX_PAGE_LENGTH)]
 
 
 class _Request(BaseModel):
@@ -223,3 +224,4 @@ class ReadyResponse(_Response):
     status: Literal["ready"] = "ready"
     bundle_version: str
     clusters: int
+    clusters_down: list[int] = Field(description="whose engine does not answer: their visitors get the fallback model")

@@ -1,4 +1,4 @@
-"""Run the service: the API and the metrics on two ports of one event loop, until SIGTERM or Ctrl-C."""
+"""Run the service: API, metrics and administration on ports of one event loop, until SIGTERM or Ctrl-C."""
 
 from __future__ import annotations
 
@@ -15,15 +15,19 @@ from starlette.types import ASGIApp
 
 from service.app import Service
 from service.logs import Forward, described
+from service.resilience.farewell import Farewell, Shutdown
+from service.security.admin import port as admin_port
+from service.security.wire import BoundedHttp
 from service.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class Sockets:
-    """Both bound before anything slow happens: a port that is taken is known at once."""
+    """Bound before anything slow happens: a port that is taken is known at once. `admin`: None without that port."""
 
     api: socket.socket
     metrics: socket.socket
+    admin: socket.socket | None = None
 
     @property
     def api_url(self) -> str:
@@ -33,18 +37,28 @@ class Sockets:
     def metrics_url(self) -> str:
         return _url(self.metrics) + "/metrics"
 
+    @property
+    def admin_url(self) -> str | None:
+        return _url(self.admin) + "/admin" if self.admin is not None else None
+
     def close(self) -> None:
-        self.api.close()
-        self.metrics.close()
+        for own in (self.api, self.metrics, self.admin):
+            if own is not None:
+                own.close()
 
 
 def bind(settings: Settings) -> Sockets:
-    """Raises `OSError`; its `filename` says which setting it was."""
-    api = _bound(settings.host, settings.port, "--port")
+    """Raises `OSError`, whose `filename` says which setting it was, and `KeyFileError`."""
+    admin = admin_port(settings)
+    bound = [_bound(settings.host, settings.port, "--port")]
     try:
-        return Sockets(api, _bound(settings.metrics_host, settings.metrics_port, "--metrics-port"))
+        bound.append(_bound(settings.metrics_host, settings.metrics_port, "--metrics-port"))
+        if admin is not None:
+            bound.append(_bound(settings.admin_host, admin, "--admin-port"))
+        return Sockets(*bound)
     except OSError:
-        api.close()
+        for own in bound:
+            own.close()
         raise
 
 
@@ -85,29 +99,36 @@ class _Server(uvicorn.Server):
 async def serve(service: Service, settings: Settings, sockets: Sockets, ready: Callable[[], None]) -> None:
     """Serve until told to stop, then finish what is under way. `ready` is called once every engine has answered.
 
-    The API listens from the start: `/livez` says yes and `/readyz` no while engines load. Raises what an engine's start
-    raised.
+    The API listens from the start: `/livez` says yes and `/readyz` no while engines load. From the first signal on
+    `/readyz` says no again; see `service.resilience.farewell.Shutdown`. Raises what an engine's start raised.
     """
-    api = _server(service.app, settings, lifespan=True)
-    metrics = _server(service.metrics_app, settings, lifespan=False)
+    api = _server(Farewell(service.app, lambda: shutdown.leaving), settings, lifespan=True)
+    beside = [(_server(service.metrics_app, settings, lifespan=False), sockets.metrics)]
+    if sockets.admin is not None:
+        beside.append((_server(service.admin_app, settings, lifespan=False), sockets.admin))
 
-    def stop() -> None:
-        for server in (api, metrics):
-            server.force_exit = server.should_exit  # the second signal does not wait
-            server.should_exit = True
+    def close() -> None:
+        api.should_exit = True  # what stands beside it is told to the last
+
+    def force() -> None:
+        for server in (api, *(other for other, _ in beside)):
+            server.force_exit = server.should_exit = True
 
     loop = asyncio.get_running_loop()
+    shutdown = Shutdown(settings.lame_duck_seconds, service.health.drain, close, force)
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
+        loop.add_signal_handler(number, shutdown.on_signal, number)
     loop.set_exception_handler(lambda _, context: _log_stray(service, context))
-    telling = asyncio.create_task(metrics.serve(sockets=[sockets.metrics]))
+    others = [asyncio.create_task(server.serve(sockets=[own])) for server, own in beside]
     announcing = asyncio.create_task(_announce(service, api, ready))
     try:
         await api.serve(sockets=[sockets.api])
     finally:
         announcing.cancel()
-        metrics.should_exit = True
-        announced, _ = await asyncio.gather(announcing, telling, return_exceptions=True)
+        shutdown.cancel()
+        for server, _ in beside:
+            server.should_exit = True
+        announced, *_ = await asyncio.gather(announcing, *others, return_exceptions=True)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
     if isinstance(announced, Exception):
@@ -118,6 +139,8 @@ def _server(app: ASGIApp, settings: Settings, *, lifespan: bool) -> _Server:
     return _Server(
         uvicorn.Config(
             app,
+            http=BoundedHttp,
+            ws="none",  # nothing here speaks WebSocket
             log_config=None,
             access_log=False,
             server_header=False,

@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, FilePath, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from service.security.addresses import engine_address, is_loopback, redis_address
 
 EngineName = Literal["local", "vllm", "vllm-server"]
 
@@ -24,7 +26,9 @@ class Settings(BaseSettings):
         description="`local`: in this process; `vllm`: servers that the service starts; `vllm-server`: running servers",
     )
     engine_urls: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=(), description="for `vllm-server`: one address per cluster, in their order, separated by commas"
+        default=(),
+        description="for `vllm-server`: one address per cluster, in their order, separated by commas; several of one "
+        "cluster (replicas) by `|`",
     )
     engine_api_key: SecretStr | None = Field(
         default=None, description="for `vllm-server`: the key that the servers ask for (`--api-key`)"
@@ -39,9 +43,32 @@ class Settings(BaseSettings):
     port: int = Field(default=8080, ge=0, le=65_535, description="port of the API; 0 takes a free one")
     metrics_host: str = Field(default="127.0.0.1", description="address that `/metrics` listens on")
     metrics_port: int = Field(default=9464, ge=0, le=65_535, description="port of `/metrics`; 0 takes a free one")
+    admin_host: str = Field(default="127.0.0.1", description="address that `/admin` listens on")
+    admin_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65_535,
+        description="port of `/admin`; 0 takes a free one. By default 9465 where a key has the scope "
+        "`admin`, else none",
+    )
+    api_keys_file: FilePath | None = Field(
+        default=None,
+        description="the API keys that `hetlm keys` writes; read again whenever it changes. Needed unless the API "
+        "listens on a loopback address",
+    )
+    rate_per_second: float = Field(
+        default=100.0,
+        gt=0,
+        le=100_000,
+        description="predictions per second and API key, unless the file of keys says otherwise",
+    )
+    rate_burst: int = Field(default=200, ge=1, le=1_000_000, description="predictions that a key may ask for at once")
     redis_url: SecretStr | None = Field(
         default=None,
         description="`redis://`, `rediss://` or `unix://`: the embedding cache of several replicas; else in-process",
+    )
+    redis_ca_file: FilePath | None = Field(
+        default=None, description="for `rediss://`: the certificates trusted, in PEM; by default the system's"
     )
     redis_timeout_ms: int = Field(default=100, ge=1, le=10_000, description="how long a call to Redis may take")
     redis_back_off_seconds: float = Field(
@@ -57,7 +84,42 @@ class Settings(BaseSettings):
         default=100_000, ge=1, description="sessions in the in-process cache (about 1 kB each); the oldest go first"
     )
     batch_concurrency: int = Field(
-        default=16, ge=1, le=256, description="items of one `/predict/batch` worked on at once"
+        default=16, ge=1, le=256, description="items of one `/predict/batch`, and rows of a file, worked on at once"
+    )
+    max_in_flight: int = Field(
+        default=256,
+        ge=1,
+        le=10_000,
+        description="predictions under way at once; what comes on top is refused with 429 (items of a batch wait)",
+    )
+    batch_dir: Path | None = Field(
+        default=None, description="where `/batches` keeps its jobs, for one service alone; without it there are none"
+    )
+    batch_input_dir: Path | None = Field(
+        default=None, description="files in it can be scored by their names, without an upload"
+    )
+    batch_upload_limit_bytes: int = Field(
+        default=1_073_741_824, ge=1_024, description="largest upload of `/batches`, and largest file scored by its name"
+    )
+    batch_max_rows: int = Field(default=10_000_000, ge=1, description="most rows of a scored file")
+    batch_max_bytes: int = Field(default=17_179_869_184, ge=1_024, description="largest scored file, decompressed")
+    batch_max_row_group_bytes: int = Field(
+        default=1_073_741_824, ge=1_024, description="largest row group of a Parquet file, decompressed"
+    )
+    batch_max_unfinished: int = Field(
+        default=20, ge=1, le=10_000, description="batches that one API key may have unfinished at once"
+    )
+    batch_chunk_rows: int = Field(
+        default=1_000, ge=1, le=100_000, description="rows of a batch that a killed service may have to score again"
+    )
+    batch_patience_seconds: float = Field(
+        default=1.0,
+        ge=0,
+        le=60,
+        description="how long a batch's next row waits for a moment without `/predict` requests; then it runs anyway",
+    )
+    retention_hours: float = Field(
+        default=72.0, gt=0, le=8_760, description="after so long, counted from its end, a batch is deleted"
     )
     body_limit_bytes: int = Field(default=1_048_576, ge=1_024, description="largest body of `/predict`")
     batch_body_limit_bytes: int = Field(default=33_554_432, ge=1_024, description="largest body of `/predict/batch`")
@@ -65,8 +127,15 @@ class Settings(BaseSettings):
     probe_seconds: float = Field(
         default=5.0, gt=0, le=300, description="pause between two checks of the engines, which `/readyz` reports"
     )
+    lame_duck_seconds: float = Field(
+        default=5.0,
+        ge=0,
+        le=300,
+        description="how long new requests are still taken after SIGTERM, while `/readyz` says no: as long as a load "
+        "balancer needs to see it",
+    )
     drain_seconds: int = Field(
-        default=30, ge=0, le=600, description="how long requests under way may take to finish after SIGTERM"
+        default=30, ge=0, le=600, description="how long requests under way may then take to finish"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least level that is logged; `info` has a line per request, `debug` per probe too"
@@ -81,15 +150,15 @@ class Settings(BaseSettings):
     @classmethod
     def _addresses(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
         for url in urls:
-            if not url.startswith(("http://", "https://")):
-                raise ValueError("an engine's address begins with http:// or https://")
+            for replica in url.split("|"):
+                engine_address(replica.strip())
         return urls
 
     @field_validator("redis_url")
     @classmethod
     def _redis_scheme(cls, url: SecretStr | None) -> SecretStr | None:
-        if url is not None and not url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("the address of Redis begins with redis://, rediss:// or unix://")
+        if url is not None:
+            redis_address(url.get_secret_value())
         return url
 
     @field_validator("cache_secret")
@@ -106,11 +175,25 @@ class Settings(BaseSettings):
                 "HETLM_REDIS_URL needs HETLM_CACHE_SECRET, the same for all replicas: without it their keys would "
                 "differ; `openssl rand -hex 32` makes one"
             )
+        if self.api_keys_file is None:
+            for field, host in (("host", self.host), ("admin_host", self.admin_host)):
+                if not is_loopback(host):
+                    flag = f"--{field.replace('_', '-')}"
+                    raise ValueError(
+                        f"{variable(field)} ({flag}): others can reach {host}, so that API keys are needed: "
+                        "`hetlm keys new NAME --scope predict --file keys.json`, then HETLM_API_KEYS_FILE=keys.json "
+                        "(--api-keys-file); or listen on 127.0.0.1"
+                    )
+        if self.redis_ca_file is not None and not self._redis_has_tls():
+            raise ValueError("HETLM_REDIS_CA_FILE is for a rediss:// address in HETLM_REDIS_URL")
         if self.engine == "vllm-server" and not self.engine_urls:
             raise ValueError("the engine vllm-server needs HETLM_ENGINE_URLS (--engine-url), one address per cluster")
         if self.engine != "vllm-server" and self.engine_urls:
             raise ValueError(f"HETLM_ENGINE_URLS (--engine-url) is for the engine vllm-server, not {self.engine}")
         return self
+
+    def _redis_has_tls(self) -> bool:
+        return self.redis_url is not None and self.redis_url.get_secret_value().startswith("rediss://")
 
 
 def variable(field: str) -> str:
@@ -147,8 +230,9 @@ def _values(schema: dict[str, Any]) -> str:
     schema = options[0]
     if "enum" in schema:
         return ", ".join(f"`{value}`" for value in schema["enum"])
-    if schema.get("format") in ("path", "password"):
-        return {"path": "directory", "password": "secret"}[schema["format"]]
+    named = {"path": "directory", "file-path": "file", "password": "secret"}
+    if schema.get("format") in named:
+        return named[schema["format"]]
     kind = {"integer": "whole number", "number": "number", "array": "list"}.get(schema["type"], "text")
     low = schema.get("minimum", schema.get("exclusiveMinimum"))
     high = schema.get("maximum")

@@ -53,6 +53,9 @@ def visit(
     dataset: Annotated[Path, typer.Option(help="a dataset that `hetlm ingest` wrote")],
     visitors: Annotated[int, typer.Option(min=1, max=50, help="how many to show")] = 3,
     top_pages: Annotated[int, typer.Option(min=1, max=100, help="likeliest pages shown of each")] = 6,
+    api_key: Annotated[
+        str | None, typer.Option(envvar="HETLM_API_KEY", help="where the service asks for one; safest in the variable")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="end with one line of JSON")] = False,
 ) -> None:
     """Show what a running service predicts for a few visitors of the test split, and what they then did."""
@@ -62,7 +65,8 @@ def visit(
         raise fail(f"{dataset}: no test.parquet of a dataset can be read there ({type(error).__name__})") from None
     if not candidates:
         raise fail(f"{dataset}/test.parquet has no visitor: ingest a larger log")
-    with httpx.Client(base_url=url, timeout=60.0) as client:
+    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    with httpx.Client(base_url=url, timeout=60.0, headers=headers) as client:
         answers = [ask(client, visitor, top_pages) for visitor in candidates]
     chosen = varied(answers, visitors)
     if not as_json:

@@ -9,9 +9,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FORBIDDEN = {
-    "browsing": {"training", "service", "tests"},
-    "training": {"service", "tests"},
-    "service": {"training", "tests"},
+    "browsing": {"training", "service", "loadtest", "tests"},
+    "training": {"service", "loadtest", "tests"},
+    "service": {"training", "loadtest", "tests"},
+    "loadtest": {"training", "service", "tests"},
 }
 PICKLING = {"pickle", "joblib", "dill", "cloudpickle", "shelve"}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TypeVar, cast
 
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -16,7 +17,7 @@ from redis.exceptions import TimeoutError as RedisTimeout
 from service.cache.store import StoreError
 
 PREFIX = b"hetlm:session:"
-"""Before every key, so that an operator can tell these entries from others."""
+"""Before every key, so that an operator can tell these entries from others, and an ACL can (docs/security.md)."""
 
 T = TypeVar("T")
 
@@ -32,13 +33,15 @@ class RedisStore:
         self,
         url: str,
         *,
+        ca_file: Path | None = None,
         ttl_seconds: int = 86_400,
         timeout: float = 0.1,
         back_off: float = 1.0,
         connections: int = 8,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`timeout`: seconds for a whole call. `back_off`: seconds without a call after one that found Redis dead or
+        """`ca_file`: for rediss://, the certificates trusted (PEM) instead of the system's; a server's certificate and
+        name are always checked. `timeout`: seconds for a whole call. `back_off`: seconds without a call after one that found Redis dead or
         slow, so that it does not cost its timeout at every request. Raises `ValueError` for a malformed URL."""
         self._ttl = ttl_seconds
         self._timeout = timeout
@@ -53,6 +56,8 @@ class RedisStore:
             socket_connect_timeout=timeout,
             max_connections=connections,
             retry=Retry(NoBackoff(), 0),
+            driver_info=None,  # no CLIENT SETINFO: MGET and SET are all that Redis is ever asked for
+            **({"ssl_ca_certs": str(ca_file)} if ca_file is not None else {}),
         )
         self._client: Redis = Redis.from_pool(pool)
 

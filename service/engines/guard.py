@@ -19,6 +19,7 @@ import time
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_GRACE_OF_ORPHANS = 2.0  # what a dead command leaves behind has nothing to finish, and keeps a new one waiting
 
 
 def main(arguments: list[str]) -> int:
@@ -30,7 +31,8 @@ def main(arguments: list[str]) -> int:
     child = os.fork()
     if child == 0:
         _run(command, guard)
-    _until_over(child, wake)
+    if _until_over(child, wake):
+        grace = min(grace, _GRACE_OF_ORPHANS)
     os.killpg(0, signal.SIGTERM)
     end = time.monotonic() + grace
     while _reap():
@@ -54,22 +56,22 @@ def _run(command: list[str], guard: int) -> None:
         os._exit(127)
 
 
-def _until_over(child: int, wake: int) -> None:
-    """Returns when the command has ended, the parent is gone, or a signal says stop."""
+def _until_over(child: int, wake: int) -> bool:
+    """Returns when the command has ended (True), the parent is gone, or a signal says stop."""
     while True:
         ready, _, _ = select.select([0, wake], [], [])
         if 0 in ready and not os.read(0, 1):
-            return
+            return False
         if wake in ready:
             if {signal.SIGTERM, signal.SIGINT} & set(_drain(wake)):
-                return
+                return False
             while (ended := _waitpid()) is not None and ended[0] > 0:
                 if ended[0] == child:
                     code = os.waitstatus_to_exitcode(ended[1])
                     print(
                         f"ended with {f'code {code}' if code >= 0 else f'signal {-code}'}", file=sys.stderr, flush=True
                     )
-                    return
+                    return True
 
 
 def _reap() -> bool:

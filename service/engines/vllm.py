@@ -10,17 +10,17 @@ import secrets
 import shutil
 import socket
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import httpx
 
 from browsing.console import progress
-from browsing.engine import EngineError, GenerateRequest
+from browsing.engine import EngineDown, EngineError, GenerateRequest
 from browsing.engine import Path as SampledPath
 from service.engines.child import Child
 from service.engines.machine import Tuning, command, divide, environment, physical_cores
-from service.engines.vllm_server import Server, Unreachable, new_client
+from service.engines.server import Server, Unreachable, new_client
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,8 @@ class VllmEngine:
     A child that ends, with whatever code, or stops answering is started anew, with growing pauses; until it answers
     again its cluster's requests raise `EngineError` at once. None outlives this process. `tuning`: by default what
     suits this machine. `context`: the least number of tokens for prompt and path. `logs`: where the children's logs
-    are kept; by default they go with the engine. `probe_every`: seconds between real one-token questions.
+    are kept; by default they go with the engine. `probe_every`: seconds between real one-token questions. `program`:
+    what is run, given a predictor, the name it is served under, and a port.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class VllmEngine:
         probe_timeout: float = 5.0,
         probe_every: float = 15.0,
         grace: float = 15.0,
+        program: Callable[[Path, str, int, Tuning], list[str]] = command,
     ) -> None:
         """Raises `ValueError` without predictors, `EngineError` if vLLM is not installed."""
         if not predictors:
@@ -74,6 +76,7 @@ class VllmEngine:
         self._probe_timeout = probe_timeout
         self._probe_every = probe_every
         self._grace = grace
+        self._program = program
         self._client: httpx.AsyncClient | None = None
         self._one_at_a_time = asyncio.Lock()
         self._scratch: Path | None = None
@@ -124,7 +127,7 @@ class VllmEngine:
             raise ValueError(f"no cluster {request.cluster}: there are {len(self._clusters)}")
         server = self._clusters[request.cluster].server
         if server is None:
-            raise EngineError(f"cluster {request.cluster}: its vLLM is not running")
+            raise EngineDown(f"cluster {request.cluster}: its vLLM is not running")
         return await server.generate(request)
 
     async def healthy(self) -> dict[int, bool]:
@@ -155,7 +158,7 @@ class VllmEngine:
             raise EngineError("the engine is not running")
         port, name = _free_port(), f"cluster-{cluster.number}"
         child = cluster.child = Child(
-            command(cluster.predictor, name, port, self._tuning),
+            self._program(cluster.predictor, name, port, self._tuning),
             environment(os.environ, self.api_key, self._scratch, cluster.cores, self._tuning),
             self.log(cluster.number),
             grace=self._grace,

@@ -1,207 +1,34 @@
-"""The engine port over HTTP: one running vLLM server per cluster."""
+"""The engine port over HTTP: running vLLM servers, one or more per cluster."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 from collections.abc import Sequence
 
 import httpx
-from pydantic import BaseModel, ValidationError
 
 from browsing.console import progress
-from browsing.engine import EngineError, EngineTimeout, GenerateRequest, Path
-from browsing.vocabulary import BOS, EOS
-from service.engines import completions
+from browsing.engine import EngineDown, GenerateRequest, Path
+from service.engines.likeness import Likeness
+from service.engines.server import Server, Unreachable, new_client
 
-MAX_ANSWER = 64 * 2**20
-"""Bytes. 128 probabilities at 20 steps of 256 samples are 20 MiB; more is no answer but a flood."""
-
-_PROBE_TIMEOUT = 10.0
-_UNBIASED = 1e-30
-"""A model's own probability of `[EOS]` is above this; one from which the bias was not left out is below."""
-
-
-class Unreachable(EngineError):
-    """Nobody answers there, or not yet."""
-
-
-class _Model(BaseModel):
-    id: str
-    max_model_len: int
-
-
-class _Models(BaseModel):
-    data: list[_Model]
-
-
-class Server:
-    """One vLLM server, one predictor.
-
-    `model`: the name under which it must serve; None takes the name it has. `context`: the least number of tokens that
-    prompt and path must have room for. `api_key` goes into the `Authorization` header.
-    """
-
-    def __init__(
-        self,
-        client: httpx.AsyncClient,
-        url: str,
-        vocabulary_size: int,
-        *,
-        model: str | None = None,
-        context: int = 0,
-        api_key: str | None = None,
-    ) -> None:
-        self.url = url.rstrip("/")
-        self._client = client
-        self._vocabulary_size = vocabulary_size
-        self._expected = model
-        self._least_context = context
-        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._model: _Model | None = None
-
-    async def check(self) -> None:
-        """That the right model is served, and answers a real token.
-
-        Raises `Unreachable` where it may only be too early, and `EngineError`, naming the URL, where waiting is vain.
-        """
-        try:
-            async with asyncio.timeout(_PROBE_TIMEOUT):
-                model = await self._served()
-                await self._check_vocabulary(model)
-        except TimeoutError:
-            raise Unreachable(f"{self.url}: no answer within {_PROBE_TIMEOUT:.0f} seconds") from None
-        self._model = model
-
-    async def answers(self, timeout: float) -> bool:
-        """Whether one real token comes within `timeout` seconds."""
-        request = GenerateRequest(0, (BOS,), samples=1, max_steps=1, watched=(EOS,), deadline=timeout)
-        try:
-            await self.generate(request)
-        except EngineError:
-            return False
-        return True
-
-    async def generate(self, request: GenerateRequest) -> list[Path]:
-        """See `browsing.engine.Engine.generate`. When the caller gives up, the connection closes and vLLM aborts."""
-        if self._model is None:
-            raise EngineError(f"{self.url}: not checked yet")
-        completions.check(request, self._vocabulary_size, self._model.max_model_len)
-        document = completions.body(request, self._model.id, self._vocabulary_size)
-        try:
-            async with asyncio.timeout(request.deadline):
-                status, content = await self._send("POST", "/v1/completions", document)
-        except TimeoutError:
-            raise EngineTimeout(f"{self.url}: no answer within {request.deadline:g} seconds") from None
-        if status != 200:  # its message may quote the prompt
-            raise EngineError(f"{self.url}: answered with status {status}")
-        try:
-            return completions.paths(content, request, self._vocabulary_size)
-        except EngineError as error:
-            raise EngineError(f"{self.url}: {error}") from None
-
-    async def _send(self, method: str, path: str, document: object = None) -> tuple[int, bytes]:
-        """Status and body. Raises `Unreachable` without a connection, `EngineError` for a broken answer."""
-        content = bytearray()
-        try:
-            async with self._client.stream(
-                method, self.url + path, json=document, headers={**self._headers, "Accept-Encoding": "identity"}
-            ) as response:
-                async for chunk in response.aiter_raw():
-                    content += chunk
-                    if len(content) > MAX_ANSWER:
-                        break
-        except httpx.ConnectError:
-            raise Unreachable(f"{self.url}: no connection") from None
-        except (httpx.HTTPError, httpx.InvalidURL, RuntimeError) as error:  # the last one from a pool closed meanwhile
-            raise EngineError(f"{self.url}: a broken answer ({type(error).__name__})") from None
-        if len(content) > MAX_ANSWER:
-            raise EngineError(f"{self.url}: an answer of more than {MAX_ANSWER} bytes")
-        return response.status_code, bytes(content)
-
-    async def _served(self) -> _Model:
-        status, content = await self._send("GET", "/v1/models")
-        if status in (502, 503, 504):
-            raise Unreachable(f"{self.url}: answered with status {status}")
-        if status != 200:
-            raise EngineError(f"{self.url}: /v1/models answered with status {status}; is it a vLLM server?")
-        try:
-            models = _Models.model_validate_json(content).data
-        except ValidationError:
-            raise EngineError(f"{self.url}: /v1/models is not vLLM's list of models") from None
-        served = {model.id: model for model in models}
-        expected = self._expected or next(iter(served), "")
-        if expected not in served:
-            raise EngineError(f"{self.url}: serves {', '.join(served) or 'no model'}, not {expected or 'any'}")
-        model = served[expected]
-        if model.max_model_len < self._least_context:
-            raise EngineError(
-                f"{self.url}: a context of {model.max_model_len} tokens where {self._least_context} are needed; "
-                "start it with a larger --max-model-len"
-            )
-        return model
-
-    async def _check_vocabulary(self, model: _Model) -> None:
-        """Ask for the last id of the vocabulary, which must be there, and for the one after it, which must not."""
-        last = self._vocabulary_size - 1
-        request = GenerateRequest(0, (BOS,), samples=1, max_steps=1, watched=(EOS, last), forbidden=(EOS,))
-        document = completions.body(request, model.id, self._vocabulary_size)
-        status, content = await self._send("POST", "/v1/completions", document)
-        if status in (502, 503, 504):
-            raise Unreachable(f"{self.url}: answered with status {status}")
-        if status != 200:
-            raise EngineError(
-                f"{self.url}: refuses a request that names id {last} (status {status}{_message(content)}): does its "
-                f"model have a vocabulary of {self._vocabulary_size}?"
-            )
-        try:
-            (path,) = completions.paths(content, request, self._vocabulary_size)
-        except EngineError as error:
-            raise EngineError(f"{self.url}: {error}") from None
-        if path.watched[0, 0] < _UNBIASED:
-            raise EngineError(
-                f"{self.url}: its log-probabilities are not the model's own; start it with --logprobs-mode raw_logprobs"
-            )
-        status, _ = await self._send(
-            "POST", "/v1/completions", {**document, "logprob_token_ids": [self._vocabulary_size]}
-        )
-        if status != 400:
-            raise EngineError(
-                f"{self.url}: its model knows id {self._vocabulary_size}, which a vocabulary of "
-                f"{self._vocabulary_size} does not have (status {status}): it is another model's server"
-            )
-
-
-def _message(content: bytes) -> str:
-    """What vLLM says of a refused probe, which holds nothing personal."""
-    with contextlib.suppress(ValueError, KeyError, TypeError):
-        return f": {json.loads(content)['error']['message'][:200]}"
-    return ""
-
-
-def new_client() -> httpx.AsyncClient:
-    """One pool for all servers. vLLM closes a connection after 5 idle seconds: ours are given up before. Proxies of
-    the environment are not used, for histories go nowhere but to the engines."""
-    return httpx.AsyncClient(
-        timeout=None,  # every call has its deadline
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=256, keepalive_expiry=3.0),
-        follow_redirects=False,
-        trust_env=False,
-    )
+_MOMENT = 2.0
+"""Seconds that the replicas of a server that is ready are waited for at the start."""
 
 
 class VllmServerEngine:
-    """`browsing.engine.Engine` over running servers: `urls[k]` serves cluster k's predictor.
+    """`browsing.engine.Engine` over running servers: `urls[k]` serves cluster k's predictor, or each of `urls[k]` does.
 
     They are started with `--generation-config vllm --logprobs-mode raw_logprobs`, on a CPU also with
-    `--no-enable-chunked-prefill` (see `service.engines.machine.command`); `models` are their `--served-model-name`s, by
-    default whatever each serves. See `Server` for the rest.
+    `--no-enable-chunked-prefill` (see `service.engines.machine.command`); `models` are the clusters'
+    `--served-model-name`s, by default whatever each serves. See `Server` for the rest. Also
+    `service.resilience.replicas.Replicated`: which replica answers is for the circuits in front to choose, `generate`
+    itself asks the first.
     """
 
     def __init__(
         self,
-        urls: Sequence[str],
+        urls: Sequence[str | Sequence[str]],
         vocabulary_size: int,
         *,
         models: Sequence[str | None] | None = None,
@@ -213,9 +40,9 @@ class VllmServerEngine:
         """Raises `ValueError` if there are no URLs, or `models` does not go with them."""
         if models is not None and len(models) != len(urls):
             raise ValueError(f"{len(models)} model names for {len(urls)} URLs")
-        if not urls:
+        self._urls = [[own] if isinstance(own, str) else list(own) for own in urls]
+        if not self._urls or not all(self._urls):
             raise ValueError("no URL: each cluster's vLLM server has one")
-        self._urls = list(urls)
         self._vocabulary_size = vocabulary_size
         self._models = list(models) if models is not None else [None] * len(urls)
         self._context = context
@@ -223,23 +50,21 @@ class VllmServerEngine:
         self._start_timeout = start_timeout
         self._probe_timeout = probe_timeout
         self._client: httpx.AsyncClient | None = None
-        self._servers: list[Server] = []
+        self._servers: list[list[Server]] = []
+
+    def replicas(self, cluster: int) -> int:
+        return len(self._urls[cluster])
 
     async def start(self) -> None:
-        """Wait at most `start_timeout` seconds for servers that are still starting; one that is wrong fails at once.
-
-        Nothing happens if it is running.
-        """
+        """Wait at most `start_timeout` seconds for servers that are still starting: one of each cluster must be there,
+        its replicas may come later. One that is wrong fails at once. Nothing happens if it is running."""
         if self._client is not None:
             return
         self._client = client = new_client()
-        servers = [
-            Server(client, url, self._vocabulary_size, model=model, context=self._context, api_key=self._api_key)
-            for url, model in zip(self._urls, self._models, strict=True)
-        ]
-        tasks = [asyncio.create_task(self._await(server)) for server in servers]
+        servers = [self._made(client, urls, model) for urls, model in zip(self._urls, self._models, strict=True)]
+        tasks = [asyncio.create_task(self._await_one(own)) for own in servers]
         try:
-            with progress("vLLM servers", len(tasks), "servers") as advance:
+            with progress("vLLM servers", len(tasks), "clusters") as advance:
                 for ready in asyncio.as_completed(tasks):
                     await ready
                     advance(1)
@@ -251,6 +76,47 @@ class VllmServerEngine:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         self._servers = servers
+
+    def _made(self, client: httpx.AsyncClient, urls: Sequence[str], model: str | None) -> list[Server]:
+        shared = Likeness()
+        return [
+            Server(
+                client,
+                url,
+                self._vocabulary_size,
+                model=model,
+                context=self._context,
+                api_key=self._api_key,
+                likeness=shared,
+            )
+            for url in urls
+        ]
+
+    async def _await_one(self, servers: Sequence[Server]) -> None:
+        """Returns when one is ready and the others are, too, or have had their moment. Raises what is wrong with any,
+        or `Unreachable` if none is there."""
+        waiting = {asyncio.create_task(self._await(server)) for server in servers}
+        ready = False
+        absent: Unreachable | None = None
+        try:
+            while waiting:
+                done, waiting = await asyncio.wait(
+                    waiting, timeout=_MOMENT if ready else None, return_when=asyncio.FIRST_COMPLETED
+                )
+                if not done:
+                    return
+                for task in done:
+                    try:
+                        task.result()
+                        ready = True
+                    except Unreachable as error:
+                        absent = error
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+        if not ready and absent is not None:
+            raise absent
 
     async def _await(self, server: Server) -> None:
         loop = asyncio.get_running_loop()
@@ -264,17 +130,31 @@ class VllmServerEngine:
             await asyncio.sleep(0.5)
 
     async def generate(self, request: GenerateRequest) -> list[Path]:
+        return await self.generate_on(0, request)
+
+    async def generate_on(self, replica: int, request: GenerateRequest) -> list[Path]:
         if not 0 <= request.cluster < len(self._urls):
             raise ValueError(f"no cluster {request.cluster}: there are {len(self._urls)}")
+        return await self._server(request.cluster, replica).generate(request)
+
+    async def probe(self, cluster: int, replica: int) -> None:
+        await self._server(cluster, replica).check()
+
+    def _server(self, cluster: int, replica: int) -> Server:
         if not self._servers:
-            raise EngineError("the engine is not running")
-        return await self._servers[request.cluster].generate(request)
+            raise EngineDown("the engine is not running")
+        return self._servers[cluster][replica]
 
     async def healthy(self) -> dict[int, bool]:
+        return {cluster: any(up) for cluster, up in (await self.healthy_replicas()).items()}
+
+    async def healthy_replicas(self) -> dict[int, list[bool]]:
         if not self._servers:
-            return dict.fromkeys(range(len(self._urls)), False)
-        answers = await asyncio.gather(*(server.answers(self._probe_timeout) for server in self._servers))
-        return dict(enumerate(answers))
+            return {cluster: [False] * len(urls) for cluster, urls in enumerate(self._urls)}
+        well = iter(
+            await asyncio.gather(*(server.well(self._probe_timeout) for own in self._servers for server in own))
+        )
+        return {cluster: [next(well) for _ in own] for cluster, own in enumerate(self._servers)}
 
     async def stop(self) -> None:
         self._servers = []

@@ -136,7 +136,7 @@ def test_a_made_up_name_is_not_repeated(bundle: Bundle) -> None:
         (MARK.encode(), "application/json", 400, "broken-json"),
         (b'{"sessions": [], "user_id": "\xff"}', "application/json", 400, "broken-json"),
         (b'{"sessions": [], "user_id": "\\ud800"}', "application/json", 400, "broken-json"),
-        (b"[" * 100_000, "application/json", 400, "broken-json"),
+        (b"[" * 20_000, "application/json", 400, "broken-json"),
         (b'{"sessions": []}', "text/plain", 415, "not-json"),
         (b'{"sessions": []}', "application/json; charset=latin-1", 415, "not-json"),
         (b"sessions=1", "application/x-www-form-urlencoded", 415, "not-json"),

@@ -91,7 +91,7 @@ def test_so_many_at_once_and_no_more(bundle: Bundle) -> None:
     async def scenario() -> None:
         engine = SlowEngine(tables(len(bundle.vocabulary)), 0.01)
         async with running(bundle, engine=engine, settings=Settings(batch_concurrency=3)) as made:
-            await items(made, [GOOD] * 12)
+            await items(made, [{**GOOD, "options": {"seed": i}} for i in range(12)])  # equal ones are shared
             calls = 2 + len(bundle.outcome_ids())  # the free paths, the greedy one, one set per outcome
             assert engine.most_running == 3 * calls
 

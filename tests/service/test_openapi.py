@@ -49,7 +49,9 @@ def test_the_document_is_whole(bundle: Bundle) -> None:
     async def scenario() -> None:
         async with running(bundle) as made:
             document = (await made.client.get("/openapi.json")).json()
-        assert set(document["paths"]) == {"/predict", "/predict/batch", "/livez", "/readyz"}
+        assert set(document["paths"]) == {
+            *("/predict", "/predict/batch", "/pages", "/bundle", "/report", "/livez", "/readyz")
+        }
         schemas = document["components"]["schemas"]
         for reference in references(document):
             assert reference.removeprefix("#/components/schemas/") in schemas, reference

@@ -34,7 +34,7 @@ from tests.service.building import SESSIONS, SlowEngine, tables
 from tests.tiny import TinyEncoder
 
 ROOT = Path(__file__).parents[2]
-FREE = Settings(port=0, metrics_port=0, drain_seconds=10)
+FREE = Settings(port=0, metrics_port=0, drain_seconds=10, lame_duck_seconds=0)
 
 
 def command(*words: str) -> list[str]:

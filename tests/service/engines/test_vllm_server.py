@@ -16,7 +16,7 @@ import pytest
 
 from browsing.engine import EngineError, EngineTimeout, GenerateRequest, Path
 from browsing.vocabulary import BOS, EOS
-from service.engines import vllm_server
+from service.engines import server as one_server
 from service.engines.vllm_server import VllmServerEngine
 
 VOCABULARY = 10
@@ -165,7 +165,7 @@ def test_misbehaviour_is_an_engine_error(reply: Reply, message: str) -> None:
 
 
 def test_a_flood_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vllm_server, "MAX_ANSWER", 10_000)
+    monkeypatch.setattr(one_server, "MAX_ANSWER", 10_000)
     with pytest.raises(EngineError, match="more than 10000 bytes"):
         asyncio.run(_ask(Fake(), _always(_http(200, b" " * 1_000_000))))
 

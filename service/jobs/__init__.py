@@ -1,0 +1,1 @@
+"""Batch scoring over HTTP: jobs that survive the process."""

@@ -1,0 +1,239 @@
+"""`hetlm score`: a whole file of visitors without a server, by the server's own pipeline."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from pydantic import ValidationError
+
+from browsing.console import STDERR, emit, fail, progress
+
+if TYPE_CHECKING:
+    from browsing.bundle import Bundle
+    from service.app import Service
+    from service.schemas import PredictOptions
+    from service.scoring.results import Tally
+    from service.scoring.scorer import Work
+    from service.settings import Settings
+
+INTERRUPTED = 130
+FORMS: dict[str, Literal["parquet", "ndjson"]] = {".parquet": "parquet", ".ndjson": "ndjson", ".jsonl": "ndjson"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    tally: Tally
+    resumed: int
+    seconds: float
+
+
+def score(
+    bundle: Annotated[Path, typer.Argument(help="the bundle's directory")],
+    histories: Annotated[
+        Path,
+        typer.Argument(
+            help="Parquet in a dataset's columns (user_id, history, history_started_at) or with those of POST /predict "
+            "(user_id, sessions or events, options); or such documents as NDJSON, gzipped or not"
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="the result: .parquet, or .ndjson")],
+    samples: Annotated[int | None, typer.Option(min=1, max=256, help="paths sampled per question")] = None,
+    top_pages: Annotated[int | None, typer.Option(min=1, max=100, help="pages listed per visitor")] = None,
+    decode: Annotated[
+        Literal["consensus", "greedy"] | None,
+        typer.Option(help="how one next session is chosen; default: the bundle's"),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="equal seeds, equal results")] = None,
+    as_of: Annotated[
+        str | None,
+        typer.Option(help="when the 7 days of return_within_7_days begin (2026-11-01T10:00:00Z); default: now"),
+    ] = None,
+    chunk_rows: Annotated[
+        int, typer.Option(min=1, max=100_000, help="rows that an interruption costs at most")
+    ] = 1_000,
+    concurrency: Annotated[int | None, typer.Option(min=1, max=256, help="rows at once")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default all")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="end with one line of JSON on stdout")] = False,
+) -> None:
+    """Score every visitor of a file: one row out for every row in, in order.
+
+    A row that cannot be scored has its problem in the column `problem`. Interrupted with Ctrl-C (or worse), the same
+    command goes on from the last finished chunk, which lies in OUT.work; a changed file, bundle or option starts
+    afresh. A row's own `options` come before these flags. Limits are those of the server (HETLM_BATCH_MAX_ROWS, ...).
+
+    Examples:
+
+      hetlm score bundle shop/test.parquet --out scored.parquet
+
+      hetlm score bundle visitors.ndjson.gz --out scored.parquet --samples 64 --seed 7
+
+      duckdb -c "SELECT user_id FROM 'scored.parquet' WHERE outcome_purchase.probability > 0.2"
+    """
+    form = FORMS.get(out.suffix)
+    if form is None:
+        raise fail(f"--out {out}: its name must end in {', '.join(FORMS)}")
+    given = {"samples": samples, "top_pages": top_pages, "decode": decode, "seed": seed, "as_of": as_of}
+    options = _options({name: value for name, value in given.items() if value is not None})
+    settings = _settings({"threads": threads, "batch_concurrency": concurrency})
+    try:
+        scored, version = _run(bundle, histories, out, form, options, chunk_rows, settings)
+    except KeyboardInterrupt:
+        STDERR.print("\n[bold]interrupted:[/] the same command goes on from the last finished chunk")
+        raise typer.Exit(INTERRUPTED) from None
+    tally = scored.tally
+    if tally.failed:
+        STDERR.print(f"{tally.failed} rows could not be scored: their column problem says why")
+    if tally.fallbacks:
+        STDERR.print(f"{tally.fallbacks} rows were answered by the fallback model: see the column fallback")
+    document = {
+        "out": str(out),
+        "rows": tally.done,
+        "failed": tally.failed,
+        "fallbacks": tally.fallbacks,
+        "resumed_rows": scored.resumed,
+        "seconds": round(scored.seconds, 3),
+        "rows_per_second": round((tally.done - scored.resumed) / scored.seconds, 3),
+        "bundle_version": version,
+    }
+    emit(document, as_json)
+
+
+def _options(given: dict[str, object]) -> PredictOptions:
+    from service.schemas import PredictOptions
+
+    try:
+        return PredictOptions.model_validate_json(json.dumps(given))
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        raise fail(f"--{str(first['loc'][0]).replace('_', '-')}: {first['msg']}") from None
+
+
+def _settings(flags: dict[str, object]) -> Settings:
+    """The server's, but for what only a server has: addresses, keys, a shared cache, an engine of its own."""
+    from service.settings import Settings, variable
+
+    alone: dict[str, object] = {
+        "engine": "local",
+        "engine_urls": (),
+        "host": "127.0.0.1",
+        "admin_host": "127.0.0.1",
+        "api_keys_file": None,
+        "redis_url": None,
+        "redis_ca_file": None,
+        "batch_dir": None,
+        "batch_input_dir": None,
+        "log_level": "warning",
+    }
+    try:
+        return Settings.model_validate(alone | {name: value for name, value in flags.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        field = str(first["loc"][0]) if first["loc"] else ""
+        raise fail(f"{variable(field)}: {first['msg']}") from None
+
+
+def _run(
+    root: Path,
+    histories: Path,
+    out: Path,
+    form: Literal["parquet", "ndjson"],
+    options: PredictOptions,
+    chunk_rows: int,
+    settings: Settings,
+) -> tuple[_Scored, str]:
+    import torch
+    import transformers
+
+    from browsing.bundle import Bundle, BundleError
+    from browsing.engine import EngineError
+    from browsing.hashing import file_sha256
+    from service.problems import ProblemError
+    from service.scoring.inputs import limits_of, open_input
+    from service.scoring.parts import Parts, disk_full
+    from service.scoring.results import schema
+    from service.scoring.resume import Busy, Unfinished, run_of
+    from service.scoring.rows import defaults_of
+    from service.scoring.scorer import Work
+
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    transformers.utils.logging.disable_progress_bar()
+    unfinished = Unfinished.of(out)
+    try:
+        with progress("Reading bundle and input", 3, "parts") as advance:
+            bundle = Bundle.load(root)
+            advance(1)
+            source = open_input(histories, limits_of(settings))
+            advance(1)
+            digest = file_sha256(histories)
+            advance(1)
+        with unfinished.held():
+            asked = run_of(digest, bundle.manifest.version, options, chunk_rows, datetime.now(UTC))
+            run, begun = unfinished.begin(asked)
+            if begun == "changed":
+                STDERR.print("the input, the bundle or the options changed since the last run: starting afresh")
+            parts = Parts(unfinished.parts, schema(tuple(bundle.outcome_ids())), chunk_rows, source.count)
+            work = Work(source, parts, defaults_of(run.options, run.now), "score")
+            scored = asyncio.run(_score(_service(settings, bundle), work, settings.batch_concurrency))
+            with progress("Writing the result", 1, "files") as advance:
+                parts.assemble(out, form)
+                advance(1)
+            unfinished.remove()
+    except BundleError as error:
+        raise fail(str(error)) from None
+    except ProblemError as problem:
+        raise fail(f"{histories}: {problem.detail}") from None
+    except Busy:
+        raise fail(f"{unfinished.root}: another process is writing {out} just now") from None
+    except EngineError as error:
+        raise fail(f"{root}: the predictors do not start: {error}") from None
+    except OSError as error:
+        if disk_full(error):
+            raise fail(f"{out.parent}: the disk is full; make room, and the same command goes on") from None
+        raise fail(f"{error.filename or histories}: {error.strerror or 'cannot be read or written'}") from None
+    return scored, bundle.manifest.version
+
+
+def _service(settings: Settings, bundle: Bundle) -> Service:
+    from browsing.encoders.of_bundle import encoder_of
+    from service.app import build, choose_engine, choose_store
+
+    return build(
+        settings, bundle, choose_engine(settings, bundle), encoder_of(bundle), choose_store(settings), stream=sys.stderr
+    )
+
+
+async def _score(service: Service, work: Work, width: int) -> _Scored:
+    from service.scoring.results import Tally
+    from service.scoring.scorer import Scorer
+
+    scorer = Scorer(partial(service.pipeline.answer, patient=True), service.log, width=width)
+    async with service.app.router.lifespan_context(service.app):
+        await service.health.started()
+        with progress("Scoring", work.source.count, "rows") as advance:
+            told = Tally()
+            resumed: int | None = None
+
+            def report(tally: Tally) -> None:
+                nonlocal told, resumed
+                if resumed is None and (resumed := tally.done):
+                    STDERR.print(f"{resumed} rows were scored before: going on with the next")
+                advance(tally.done - told.done)
+                told = tally
+
+            began = time.perf_counter()
+            tally = await scorer.score(work, report, _kept)
+    return _Scored(tally, resumed or 0, time.perf_counter() - began)
+
+
+async def _kept(_: Tally) -> None:
+    """The parts themselves tell what is finished."""

@@ -1,0 +1,145 @@
+"""The finished chunks of a file under way: one Parquet file each, there whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from service.problems import ProblemError
+from service.scoring.results import Record, Tally, lines, table, tally_of
+
+FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+ROW_GROUP = 20_000
+"""Rows of a result that are held in memory while it is put together."""
+_COUNTS = (b"hetlm.failed", b"hetlm.fallbacks")
+
+
+class Parts:
+    """Chunk i holds the rows from `i * chunk_rows` on. All methods block, and raise `OSError`."""
+
+    def __init__(self, directory: Path, columns: pa.Schema, chunk_rows: int, rows: int) -> None:
+        """`rows`: of the whole input."""
+        self._directory = directory
+        self._columns = columns
+        self.chunk_rows = chunk_rows
+        self.rows = rows
+
+    @property
+    def chunks(self) -> int:
+        return -(-self.rows // self.chunk_rows)
+
+    def resume(self) -> Tally:
+        """What is finished: the chunks from the first on that are whole. Anything else is removed."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        tally, chunk = Tally(), 0
+        while chunk < self.chunks and (found := self._tally(chunk)) is not None:
+            tally += found
+            chunk += 1
+        kept = {self._path(i).name for i in range(chunk)}
+        for entry in self._directory.iterdir():
+            if entry.name not in kept:
+                entry.unlink()
+        return tally
+
+    def write(self, chunk: int, records: list[Record]) -> Tally:
+        """Keep a finished chunk: it survives whatever happens to the process."""
+        tally = sum(map(tally_of, records), start=Tally())
+        kept = table(records, self._columns)
+        told = (str(tally.failed), str(tally.fallbacks))
+        kept = kept.replace_schema_metadata(dict(zip(_COUNTS, told, strict=True)))
+        sink = pa.BufferOutputStream()
+        pq.write_table(kept, sink, compression="zstd")
+        with whole_file(self._path(chunk)) as file:
+            file.write(sink.getvalue())
+        return tally
+
+    def assemble(self, out: Path, form: Literal["parquet", "ndjson"]) -> None:
+        """All chunks as one file, in order. Raises `ProblemError` where a chunk is not what was written."""
+        with whole_file(out) as file:
+            if form == "ndjson":
+                for part in self._tables():
+                    for batch in part.to_batches():
+                        file.writelines(lines(batch))
+                return
+            with pq.ParquetWriter(file, self._columns, compression="zstd") as writer:
+                waiting: list[pa.Table] = []
+                for part in self._tables():
+                    waiting.append(part)
+                    if sum(held.num_rows for held in waiting) >= ROW_GROUP:
+                        writer.write_table(pa.concat_tables(waiting), row_group_size=ROW_GROUP)
+                        waiting = []
+                if waiting:
+                    writer.write_table(pa.concat_tables(waiting), row_group_size=ROW_GROUP)
+
+    def _tables(self) -> Iterator[pa.Table]:
+        number = 0
+        for chunk in range(self.chunks):
+            part = pq.read_table(self._path(chunk), schema=self._columns, memory_map=False)
+            part = part.replace_schema_metadata(None)
+            expected = min(self.chunk_rows, self.rows - number)
+            if part.column("row").to_pylist() != list(range(number, number + expected)):
+                raise ProblemError("internal", f"Chunk {chunk} does not hold its rows: remove the unfinished work.")
+            number += expected
+            yield part
+
+    def _path(self, chunk: int) -> Path:
+        return self._directory / f"{chunk:08d}.parquet"
+
+    def _tally(self, chunk: int) -> Tally | None:
+        """None where the chunk is missing, or not one of this input."""
+        try:
+            with pq.ParquetFile(self._path(chunk)) as file:
+                metadata, columns = file.metadata, file.schema_arrow
+        except (OSError, pa.ArrowException):
+            return None
+        told = metadata.metadata or {}
+        if metadata.num_rows != min(self.chunk_rows, self.rows - chunk * self.chunk_rows):
+            return None
+        if not columns.equals(self._columns, check_metadata=False) or not all(name in told for name in _COUNTS):
+            return None
+        failed, fallbacks = (int(told[name]) for name in _COUNTS)
+        return Tally(metadata.num_rows, failed, fallbacks)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file that appears under its name once everything is in it and on the disk. Raises `OSError`."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """A new name is on the disk only when its directory is."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def disk_full(error: BaseException) -> bool:
+    """Whether this, or what led to it, says that there is no room for more."""
+    while True:
+        if isinstance(error, OSError) and error.errno in FULL:
+            return True
+        if (cause := error.__cause__ or error.__context__) is None:
+            return False
+        error = cause

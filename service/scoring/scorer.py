@@ -1,0 +1,143 @@
+"""Scores a file chunk by chunk; what is finished stays finished."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, closing, nullcontext, suppress
+from dataclasses import dataclass
+from itertools import islice
+from typing import ParamSpec, TypeVar
+
+from structlog.typing import FilteringBoundLogger
+
+from service.batch import in_order
+from service.logs import described
+from service.problems import ProblemError
+from service.schemas import PredictOptions, PredictRequest, PredictResponse
+from service.scoring.inputs import Source
+from service.scoring.parts import Parts
+from service.scoring.results import Record, Tally, record_of, record_of_problem, tally_of
+from service.scoring.rows import Row, asked_with
+
+Answer = Callable[[PredictRequest, str], Awaitable[PredictResponse]]
+Turn = Callable[[], AbstractAsyncContextManager[object]]
+P = ParamSpec("P")
+T = TypeVar("T")
+
+SLICE = 100
+"""Rows in memory at once, beside the finished ones of the chunk."""
+PAUSES = (0.5, 2.0, 8.0)
+"""Seconds after which a row is tried again when no engine answered: a file is in no hurry, and a model beats its
+fallback."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A file to score. `options`: complete, for rows without their own. `label`: begins the rows' request ids."""
+
+    source: Source
+    parts: Parts
+    options: PredictOptions
+    label: str
+
+
+class Scorer:
+    """`answer`: as for `POST /predict`. At most `width` rows at once, each in its own `turn`."""
+
+    def __init__(
+        self,
+        answer: Answer,
+        log: FilteringBoundLogger,
+        *,
+        width: int,
+        turn: Turn = nullcontext,
+        pauses: Sequence[float] = PAUSES,
+    ) -> None:
+        self._answer = answer
+        self._log = log
+        self._width = width
+        self._turn = turn
+        self._pauses = pauses
+        self._engine_lost = False
+
+    async def score(
+        self, work: Work, report: Callable[[Tally], None], keep: Callable[[Tally], Awaitable[None]]
+    ) -> Tally:
+        """Score what is not finished yet. `report` hears of every row, first of those of an earlier run; `keep` is
+        awaited after every chunk that is safe on the disk. Raises `ProblemError` where the input breaks off, `OSError`.
+        """
+        parts = work.parts
+        kept = await in_thread(parts.resume)
+        report(kept)
+        with closing(work.source.rows(kept.done)) as rows:
+            for chunk in range(-(-kept.done // parts.chunk_rows), parts.chunks):
+                size = min(parts.chunk_rows, parts.rows - kept.done)
+                records: list[Record] = []
+                under_way = kept
+                while len(records) < size:
+                    few = await in_thread(list, islice(rows, min(SLICE, size - len(records))))
+                    if not few:
+                        raise ProblemError("broken-file", f"The file ends after {under_way.done} rows.")
+                    async with aclosing(in_order(range(len(few)), self._working(few, work), self._width)) as finished:
+                        async for record in finished:
+                            records.append(record)
+                            under_way += tally_of(record)
+                            report(under_way)
+                kept += await in_thread(parts.write, chunk, records)
+                await keep(kept)
+        return kept
+
+    def _working(self, rows: Sequence[Row], work: Work) -> Callable[[int], Awaitable[Record]]:
+        async def one(place: int) -> Record:
+            row = rows[place]
+            request_id = f"{work.label}.{row.number}"
+            try:
+                if isinstance(row.asked, ProblemError):
+                    raise row.asked
+                return record_of(row, await self._patiently(asked_with(row.asked, work.options), request_id))
+            except ProblemError as problem:
+                return record_of_problem(row, problem, request_id)
+            except Exception as error:
+                self._log.error("row_failed", request_id=request_id, **described(error))
+                internal = ProblemError("internal", "The service's operator finds the cause under the request id.")
+                return record_of_problem(row, internal, request_id)
+
+        return one
+
+    async def _patiently(self, asked: PredictRequest, request_id: str) -> PredictResponse:
+        """Tries again while no engine answers. Rows after one that has given up try once, until an engine is back."""
+        for pause in () if self._engine_lost else self._pauses:
+            answer = await self._once(asked, request_id)
+            if isinstance(answer, PredictResponse) and answer.fallback != "engine_down":
+                return answer
+            await asyncio.sleep(pause)
+        answer = await self._once(asked, request_id)
+        self._engine_lost = isinstance(answer, ProblemError) or answer.fallback == "engine_down"
+        if isinstance(answer, ProblemError):
+            raise answer
+        return answer
+
+    async def _once(self, asked: PredictRequest, request_id: str) -> PredictResponse | ProblemError:
+        """The answer, or the problem that no engine gave one. Raises any other."""
+        try:
+            async with self._turn():
+                return await self._answer(asked, request_id)
+        except ProblemError as problem:
+            if problem.kind != "engine-down":
+                raise
+            return problem
+
+
+async def in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """As `asyncio.to_thread`; but who is cancelled waits until the thread has let go of its files."""
+    task = asyncio.ensure_future(asyncio.to_thread(call, *args, **kwargs))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait((task,))
+        if not task.cancelled():
+            task.exception()  # nobody is left to hear of it
+        raise
