@@ -41,8 +41,9 @@ class RedisStore:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`ca_file`: for rediss://, the certificates trusted (PEM) instead of the system's; a server's certificate and
-        name are always checked. `timeout`: seconds for a whole call. `back_off`: seconds without a call after one that found Redis dead or
-        slow, so that it does not cost its timeout at every request. Raises `ValueError` for a malformed URL."""
+        name are always checked. `timeout`: seconds for a whole call. `back_off`: seconds without a call after one that
+        found Redis dead or slow, so that it does not cost its timeout at every request. Raises `ValueError` for a
+        malformed URL."""
         self._ttl = ttl_seconds
         self._timeout = timeout
         self._back_off = back_off
