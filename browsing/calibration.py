@@ -260,7 +260,9 @@ def _fit_stacked(cases: _Cases) -> OutcomeCalibration:
         return _fit_platt(cases)
     if slope <= 0:  # the paths add nothing: the history speaks alone
         model = LogisticRegression(C=1e6, max_iter=1000).fit(cases.said[:, None], cases.happened)
-        slope, history = 0.0, max(float(model.coef_[0, 0]), 0.0)
+        slope, history = 0.0, float(model.coef_[0, 0])
+        if history <= 0:
+            return _fit_platt(cases)
     return _platt(cases, slope, float(model.intercept_[0]), slope_known=slope == 0, history=history)
 
 

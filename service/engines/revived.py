@@ -95,16 +95,20 @@ class RevivedEngine:
         logger.warning("the engine is gone; building it anew")
         self._backoff.reset()
         while True:
-            engine = self._make()
+            engine: Engine | None = None
             try:
+                engine = self._make()
                 await engine.start()
             except asyncio.CancelledError:
-                await self._bury(engine)
+                if engine is not None:
+                    await self._bury(engine)
                 raise
-            except EngineError as error:
+            except Exception as error:  # also one that no engine should raise: nobody else would try again
                 pause = self._backoff.next()
-                logger.warning("it cannot be built: %s; trying again in %.1f s", error, pause)
-                await self._bury(engine)
+                said = str(error) if isinstance(error, EngineError) else type(error).__name__
+                logger.warning("it cannot be built: %s; trying again in %.1f s", said, pause)
+                if engine is not None:
+                    await self._bury(engine)
                 await asyncio.sleep(pause)
             else:
                 self._engine = engine

@@ -23,7 +23,7 @@ class BatchFile(BaseModel):
     options: PredictOptions = Field(default=PredictOptions(), description="for rows that have none of their own")
 
 
-class BatchResponse(BaseModel):
+class BatchJobResponse(BaseModel):
     """A file being scored."""
 
     model_config = ConfigDict(frozen=True)
@@ -51,14 +51,14 @@ class BatchesResponse(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    batches: list[BatchResponse]
+    batches: list[BatchJobResponse]
 
 
-def document(job: Job, run: Run | None) -> BatchResponse:
+def document(job: Job, run: Run | None) -> BatchJobResponse:
     """`run`: the work under way on this very job, if any."""
     tally = run.tally if run is not None and job.state == "running" else job.tally
     rate = run.rate if run is not None and job.state == "running" else None
-    return BatchResponse(
+    return BatchJobResponse(
         id=job.id,
         state=job.state,
         rows=job.rows,

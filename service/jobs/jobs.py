@@ -16,7 +16,7 @@ from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
 
-from service.jobs.documents import BatchResponse, document
+from service.jobs.documents import BatchJobResponse, document
 from service.jobs.home import Home, HomeError
 from service.jobs.ledger import UNFINISHED, Job, KeyTakenError, Ledger
 from service.jobs.meter import Meter
@@ -93,7 +93,7 @@ class Jobs:
 
     async def submit(
         self, owner: str, key: str | None, options: PredictOptions, take: Take
-    ) -> tuple[BatchResponse, bool]:
+    ) -> tuple[BatchJobResponse, bool]:
         """The new job, and True; or the one that `key` already stands for, and False.
 
         Raises `ProblemError` (422 where the key stands for another request, 429, 507) and what `take` raises.
@@ -125,7 +125,7 @@ class Jobs:
             with contextlib.suppress(OSError):
                 await in_thread(self._home.drop_incoming, job_id)
 
-    async def _accept(self, job: Job) -> tuple[BatchResponse, bool]:
+    async def _accept(self, job: Job) -> tuple[BatchJobResponse, bool]:
         try:
             await in_thread(self._home.adopt, job.id)
             await self._ledger.add(job)
@@ -141,7 +141,7 @@ class Jobs:
         self._worker.wake()
         return self._document(job), True
 
-    def _again(self, asked: Job, known: Job) -> BatchResponse:
+    def _again(self, asked: Job, known: Job) -> BatchJobResponse:
         if asked.fingerprint != known.fingerprint:
             raise ProblemError(
                 "key-reused",
@@ -149,11 +149,11 @@ class Jobs:
             )
         return self._document(known)
 
-    async def find(self, owner: str, job_id: str) -> BatchResponse:
+    async def find(self, owner: str, job_id: str) -> BatchJobResponse:
         """Raises `ProblemError` (404)."""
         return self._document(await self._own(owner, job_id))
 
-    async def list(self, owner: str) -> list[BatchResponse]:
+    async def list(self, owner: str) -> list[BatchJobResponse]:
         """The newest `LISTED`."""
         found = await self._ledger.of(owner, LISTED)
         return [self._document(job) for job in found if not self._expired(job)]
@@ -166,7 +166,7 @@ class Jobs:
             raise ProblemError("not-done", f"The batch is {job.state}. {detail}")
         return self._home.result(job.id)
 
-    async def delete(self, owner: str, job_id: str) -> BatchResponse:
+    async def delete(self, owner: str, job_id: str) -> BatchJobResponse:
         """Stops it and deletes all of it at once; what it was. Raises `ProblemError` (404)."""
         job = self._current(await self._own(owner, job_id))
         last = self._document(job)
@@ -186,7 +186,7 @@ class Jobs:
     def _current(self, job: Job) -> Job:
         return replace(self._worker.unsaved.get(job.id, job))
 
-    def _document(self, job: Job) -> BatchResponse:
+    def _document(self, job: Job) -> BatchJobResponse:
         run = self._worker.run
         return document(self._current(job), run if run is not None and run.job.id == job.id else None)
 

@@ -15,7 +15,7 @@ from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, ValidationError
 
 from service.jobs.arrivals import PIECE, TYPES, copy, upload
-from service.jobs.documents import BatchesResponse, BatchFile, BatchResponse
+from service.jobs.documents import BatchesResponse, BatchFile, BatchJobResponse
 from service.jobs.jobs import Jobs
 from service.limits import read_json
 from service.problems import MEDIA_TYPE, FieldError, ProblemError, invalid
@@ -45,9 +45,9 @@ def batch_routes(jobs: Jobs, settings: Settings) -> APIRouter:
 
     @router.post(
         "/batches",
-        response_model=BatchResponse,
+        response_model=BatchJobResponse,
         status_code=202,
-        responses={200: {"model": BatchResponse, "description": "the batch that the key stands for"}, **_PROBLEM},
+        responses={200: {"model": BatchJobResponse, "description": "the batch that the key stands for"}, **_PROBLEM},
         openapi_extra=_submitting(),
         summary="Score a whole file",
     )
@@ -73,7 +73,9 @@ def batch_routes(jobs: Jobs, settings: Settings) -> APIRouter:
         """The newest 100, newest first."""
         return _json(BatchesResponse(batches=await jobs.list(_caller(request))))
 
-    @router.get("/batches/{batch_id}", response_model=BatchResponse, responses=_PROBLEM, summary="How far a batch is")
+    @router.get(
+        "/batches/{batch_id}", response_model=BatchJobResponse, responses=_PROBLEM, summary="How far a batch is"
+    )
     async def found(request: Request, batch_id: str) -> Response:
         return _json(await jobs.find(_caller(request), batch_id))
 
@@ -108,7 +110,7 @@ def batch_routes(jobs: Jobs, settings: Settings) -> APIRouter:
         }
         return StreamingResponse(_bytes(file), media_type=PARQUET, headers=headers)
 
-    @router.delete("/batches/{batch_id}", response_model=BatchResponse, responses=_PROBLEM, summary="Delete a batch")
+    @router.delete("/batches/{batch_id}", response_model=BatchJobResponse, responses=_PROBLEM, summary="Delete a batch")
     async def deleted(request: Request, batch_id: str) -> Response:
         """Stops it if it is under way, and deletes input and result at once; what it was comes back."""
         return _json(await jobs.delete(_caller(request), batch_id))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -112,11 +112,9 @@ class Worker:
         while True:
             self._wake.clear()
             job = None
-            try:
+            with self._reading():
                 await self.sweep()
                 job = await self._ledger.next(self.unsaved)
-            except Exception as error:  # the book cannot be read just now: try again, serve on
-                self._log.error("batches_not_read", **described(error))
             if job is None:
                 self._meter.idle()
                 with contextlib.suppress(TimeoutError):
@@ -125,11 +123,21 @@ class Worker:
                 continue
             await self._through(job)
 
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Where the book cannot be read just now: try again later, serve on."""
+        try:
+            yield
+        except Exception as error:
+            self._log.error("batches_not_read", **described(error))
+
     async def _through(self, job: Job) -> None:
         task = asyncio.ensure_future(self._finish(job))
         self.run = Run(job, task)
         try:
-            await asyncio.wait((task,))
+            while not (await asyncio.wait((task,), timeout=SWEEP_SECONDS))[0]:
+                with self._reading():  # what has expired waits for no job, however long
+                    await self.sweep()
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)

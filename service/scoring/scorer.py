@@ -113,9 +113,11 @@ class Scorer:
                 return answer
             await asyncio.sleep(pause)
         answer = await self._once(asked, request_id)
-        self._engine_lost = isinstance(answer, ProblemError) or answer.fallback == "engine_down"
         if isinstance(answer, ProblemError):
+            self._engine_lost = True
             raise answer
+        if answer.fallback != "no_history":  # for a visitor without history no engine was asked
+            self._engine_lost = answer.fallback == "engine_down"
         return answer
 
     async def _once(self, asked: PredictRequest, request_id: str) -> PredictResponse | ProblemError:

@@ -45,7 +45,7 @@ def people() -> tuple[list[Example], list[Example]]:
 
 
 def open_run(root: Path, **given: object) -> Run:
-    fixed = {"epochs": 2, "context": 64, "batch_size": 16, "warm_start": "none", "learning_rate": 1e-3}
+    fixed = {"epochs": 2, "context": 64, "batch_size": 16, "warm_start": "none", "learning_rate": 1e-3, "dropout": 0.0}
     return Run(root, settings_of("demo", **{**fixed, **given}))  # type: ignore[arg-type]
 
 

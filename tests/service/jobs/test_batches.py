@@ -18,6 +18,7 @@ from browsing.bundle import Bundle
 from browsing.engine import GenerateRequest
 from browsing.engine import Path as Sampled
 from browsing.engines.table import TableEngine
+from service.jobs import worker
 from service.jobs.arrivals import TYPES
 from service.scoring.inputs import Limits
 from service.settings import Settings
@@ -299,6 +300,27 @@ def test_what_has_ended_expires(tmp_path: Path) -> None:
             other = await made.made(lines(ROWS[:1]))  # the worker looks around
             await made.until(other, "done")
             assert not any(path.startswith(job_id) for path in made.files())
+
+    asyncio.run(scenario())
+
+
+def test_what_has_expired_waits_for_no_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One batch has ended, another takes as long as it likes."""
+    monkeypatch.setattr(worker, "SWEEP_SECONDS", 0.02)
+
+    async def scenario() -> None:
+        answering = Answering()
+        async with desk(tmp_path, answering) as made:
+            ended = await made.made(lines())
+            await made.until(ended, "done")
+            answering.gate = asyncio.Event()
+            long = await made.made(lines())
+            await made.until(long, "running")
+            made.now.seconds += 24 * HOUR
+            while any(path.startswith(ended) for path in made.files()):
+                await made.until(long, "running")
+            assert (await made.until(long, "running"))["done"] == 0
+            answering.gate.set()
 
     asyncio.run(scenario())
 
