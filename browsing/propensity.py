@@ -13,7 +13,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat, model_validator
 
-from browsing.returns import Feature
+from browsing.logistic import Feature, log_odds
 
 HALF = 3.0
 """Sessions ago at which a session counts half in `_recent_share`."""
@@ -63,11 +63,8 @@ class OutcomeModel(_Document):
     features: tuple[Feature, ...]
 
     def logit(self, values: Sequence[float]) -> float:
-        """Of `features`' values; one outside the training users' range counts as its end."""
-        return self.intercept + sum(
-            feature.weight * (min(max(value, feature.low), feature.high) - feature.mean) / feature.scale
-            for feature, value in zip(self.features, values, strict=True)
-        )
+        """Of `features`' values."""
+        return log_odds(self.intercept, self.features, values)
 
 
 class Propensity(_Document):

@@ -15,6 +15,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
+from browsing.logistic import Feature, log_odds
+
 SKEW = timedelta(hours=1)
 """Clocks differ: a visit that seems to begin up to this long after the time that is asked about begins then."""
 RECENT_DAYS = (1, 3, 7)
@@ -98,17 +100,6 @@ class _Document(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Feature(_Document):
-    """`weight` per standard deviation of the training users; a value outside their range counts as its end."""
-
-    name: str
-    low: FiniteFloat
-    high: FiniteFloat
-    mean: FiniteFloat
-    scale: FiniteFloat = Field(gt=0)
-    weight: FiniteFloat
-
-
 class ReturnQuality(_Document):
     """How good the probabilities were for users that were not fitted on. `base_log_loss`: of saying `rate` to all."""
 
@@ -156,10 +147,7 @@ class ReturnModel(_Document):
 
     def apply(self, values: Sequence[float]) -> float:
         """The probability for the features' `values`, in their order."""
-        score = self.intercept
-        for feature, value in zip(self.features, values, strict=True):
-            kept = min(max(value, feature.low), feature.high)
-            score += feature.weight * (kept - feature.mean) / feature.scale
+        score = log_odds(self.intercept, self.features, values)
         p = 1 / (1 + math.exp(-score)) if score >= 0 else math.exp(score) / (1 + math.exp(score))
         edge = 1 / (self.users + 2)
         return min(max(p, edge), 1 - edge)

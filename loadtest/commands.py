@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import typer
 
 from browsing.console import emit, fail
+from browsing.whole import write_whole
 from loadtest.arrivals import Kind
 from loadtest.scenarios import SCENARIOS, Scenario
 
@@ -134,9 +135,7 @@ def _run(scenario: Scenario, asked: Asked, out: Path | None, as_json: bool) -> N
     except (ArrivalError, FaultError, PairError, ProcessError, ServiceError, VisitorError) as error:
         raise fail(str(error)) from None
     if out is not None:
-        partial = out.with_name(out.name + ".partial")
-        partial.write_text(found.model_dump_json(indent=2) + "\n")
-        partial.replace(out)
+        write_whole(out, found.model_dump_json(indent=2) + "\n")
     if not as_json:
         show.result(found, show.console())
     emit({**found.model_dump(mode="json"), "promise": promise(found), "passed": found.passed}, as_json)

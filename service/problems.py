@@ -120,6 +120,12 @@ def invalid(error: ValidationError, prefix: str = "") -> ProblemError:
     return ProblemError("invalid-request", f"{at}{first.detail}{more}", errors)
 
 
+def invalid_query(error: ValidationError) -> ProblemError:
+    """What pydantic found in a query's parameters, which have no place in a body to point at."""
+    errors = [FieldError(pointer="", detail=f"{e.pointer[1:]} in the query {e.detail}") for e in invalid(error).errors]
+    return ProblemError("invalid-request", errors[0].detail, errors)
+
+
 def _field_error(entry: Any, prefix: str) -> FieldError:
     context: dict[str, Any] = entry.get("ctx") or {}
     pointer = prefix + "".join(f"/{_name(part)}" for part in entry["loc"]) + str(context.get("pointer", ""))

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from browsing.returns import Feature, ReturnModel, ReturnQuality, Visit, feature_names, features
+from browsing.returns import ReturnModel, ReturnQuality, Visit, feature_names, features
 from training.batches import seed_of
 from training.dataset import Dataset, Split
 from training.evaluation.probabilities import calibration_error, null_calibration_error
+from training.logistic import fit_logistic
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -22,7 +23,6 @@ MIN_OF_EACH = 20
 MAX_USERS = 100_000
 """More are drawn from: a dozen weights need no more."""
 FOLDS = 5
-STRENGTHS = tuple(float(c) for c in np.logspace(-4, 2, 7))
 HELD_OUT: tuple[Split, ...] = ("select", "calibrate")
 
 
@@ -111,31 +111,16 @@ def visitors(
 
 
 def _fit(train: Visitors, outcomes: tuple[str, ...], lookback_days: float, as_of: str, seed: int) -> ReturnModel:
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import GridSearchCV, StratifiedKFold
+    from sklearn.model_selection import StratifiedKFold
 
-    mean, spread = train.values.mean(0), train.values.std(0)
-    scale = np.where(spread > 1e-9, spread, 1.0)
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed_of(seed, "folds") % 2**31)
-    search = GridSearchCV(LogisticRegression(max_iter=2000), {"C": STRENGTHS}, scoring="neg_log_loss", cv=folds)
-    model = search.fit((train.values - mean) / scale, train.returned).best_estimator_
-    weights = np.asarray(model.coef_, np.float64).reshape(-1)
+    intercept, weighed = fit_logistic(train.values, train.returned, feature_names(outcomes), folds)
     return ReturnModel(
         lookback_days=lookback_days,
         as_of=as_of,
         outcomes=outcomes,
-        features=tuple(
-            Feature(
-                name=name,
-                low=float(train.values[:, i].min()),
-                high=float(train.values[:, i].max()),
-                mean=float(mean[i]),
-                scale=float(scale[i]),
-                weight=float(weights[i]),
-            )
-            for i, name in enumerate(feature_names(outcomes))
-        ),
-        intercept=float(np.asarray(model.intercept_).reshape(-1)[0]),
+        features=weighed,
+        intercept=intercept,
         users=len(train.returned),
         returned=int(train.returned.sum()),
     )

@@ -13,7 +13,7 @@ from browsing.bundle import Bundle
 from service.console.documents import BundleResponse, PagesQuery, PagesResponse
 from service.console.files import CONSOLE_HEADERS, INDEX, REPORT_HEADERS, TYPES, load
 from service.console.showcase import Showcases
-from service.problems import MEDIA_TYPE, FieldError, ProblemError, invalid
+from service.problems import MEDIA_TYPE, ProblemError, invalid_query
 
 
 def _problem(status: int, words: str) -> dict[int | str, dict[str, Any]]:
@@ -53,10 +53,7 @@ def console_routes(current: Callable[[], Bundle]) -> APIRouter:
         try:
             asked = PagesQuery.model_validate_strings(dict(request.query_params))
         except ValidationError as error:
-            wrong = [
-                FieldError(pointer="", detail=f"{e.pointer[1:]} in the query {e.detail}") for e in invalid(error).errors
-            ]
-            raise ProblemError("invalid-request", wrong[0].detail, wrong) from None
+            raise invalid_query(error) from None
         return _json(PagesResponse(pages=showcases.now().completion.find(asked.prefix, asked.limit)))
 
     @router.get("/bundle", response_model=BundleResponse, summary="The model that answers, and histories to try")

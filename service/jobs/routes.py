@@ -18,7 +18,7 @@ from service.jobs.arrivals import PIECE, TYPES, copy, upload
 from service.jobs.documents import BatchesResponse, BatchFile, BatchJobResponse
 from service.jobs.jobs import Jobs
 from service.limits import read_json
-from service.problems import MEDIA_TYPE, FieldError, ProblemError, invalid
+from service.problems import MEDIA_TYPE, ProblemError, invalid, invalid_query
 from service.schemas import PredictOptions
 from service.scoring.results import lines
 from service.scoring.scorer import in_thread
@@ -133,9 +133,7 @@ def _options(request: Request) -> PredictOptions:
     try:
         return PredictOptions.model_validate_strings(given, strict=False)
     except ValidationError as error:
-        wrong = invalid(error)
-        errors = [FieldError(pointer="", detail=f"{e.pointer[1:]} in the query {e.detail}") for e in wrong.errors]
-        raise ProblemError("invalid-request", errors[0].detail, errors) from None
+        raise invalid_query(error) from None
 
 
 async def _named(request: Request, settings: Settings) -> BatchFile:

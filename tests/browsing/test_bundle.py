@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from browsing.bundle import Bundle, BundleError, verify, version_of
-from browsing.returns import Feature, ReturnModel, feature_names
+from browsing.logistic import Feature
+from browsing.returns import ReturnModel, feature_names
 from tests import tiny
 
 

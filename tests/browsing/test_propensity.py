@@ -7,8 +7,8 @@ import math
 import pytest
 from pydantic import ValidationError
 
+from browsing.logistic import Feature
 from browsing.propensity import HALF, OutcomeModel, Propensity, feature_names, features
-from browsing.returns import Feature
 
 CART = {"cart": frozenset({"/cart"})}
 NAMES = feature_names(("cart",))

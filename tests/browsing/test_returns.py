@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from browsing.returns import Feature, ReturnModel, Visit, feature_names, features, visits_of
+from browsing.logistic import Feature
+from browsing.returns import ReturnModel, Visit, feature_names, features, visits_of
 
 NOW = datetime(2026, 3, 31, 12, tzinfo=UTC)
 OUTCOMES = ("cart", "purchase")

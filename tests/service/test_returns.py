@@ -13,7 +13,8 @@ import pytest
 
 from browsing.bundle import Bundle, Manifest, seal
 from browsing.engine import EngineError
-from browsing.returns import Feature, ReturnModel, Visit, feature_names
+from browsing.logistic import Feature
+from browsing.returns import ReturnModel, Visit, feature_names
 from tests.service.building import SESSIONS, running, same
 
 AS_OF = "2026-11-05T10:00:00Z"

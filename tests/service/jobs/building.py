@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -26,10 +27,15 @@ from service.scoring.inputs import Limits
 from service.scoring.online import Online
 from service.scoring.scorer import Answer, Scorer
 from service.settings import Settings
-from tests.service.scoring.building import OUTCOMES, VERSION, Answering
+from tests.service.scoring.building import OUTCOMES, VERSION, Answering, documents
 
 NDJSON = {"content-type": "application/x-ndjson"}
 HOUR = 3_600.0
+ROWS = documents(25)
+
+
+def lines(rows: list[dict[str, Any]] = ROWS) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
 class Now:

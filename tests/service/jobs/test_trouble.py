@@ -23,8 +23,8 @@ from service.schemas import PredictOptions
 from service.scoring.results import Tally
 from service.settings import Settings
 from tests.service.building import running
-from tests.service.jobs.building import desk
-from tests.service.jobs.test_batches import lines, users
+from tests.service.jobs.building import desk, lines
+from tests.service.jobs.test_batches import users
 from tests.service.scoring.building import OUTCOMES, Answering, documents
 from tests.service.scoring.test_parts import largest_file
 

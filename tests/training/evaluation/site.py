@@ -9,8 +9,9 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 
+from browsing.logistic import Feature
 from browsing.pages import PageRules
-from browsing.returns import Feature, ReturnModel, feature_names
+from browsing.returns import ReturnModel, feature_names
 from tests import tiny
 from training.dataset import (
     RETURNS_SCHEMA,
