@@ -60,6 +60,15 @@ def compare(
             "many for every user, so that no method gains by predicting more",
         ),
     ] = False,
+    folds_of: Annotated[
+        str | None,
+        typer.Option(
+            "--folds-of",
+            metavar="NAME",
+            help="the datasets are folds of one log of this name: take their users together, one result per method "
+            "and fold; the first one's method is the reference",
+        ),
+    ] = None,
     resamples: Annotated[int, typer.Option(min=100, max=100_000, help="resamples of the users")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="of the resamples")] = 0,
     out: Annotated[Path | None, typer.Option(help="also write the comparison here, as JSON")] = None,
@@ -76,12 +85,16 @@ def compare(
         raise fail(f"--out {out}: the directory {out.parent} does not exist")
     if out is not None and out.is_dir():
         raise fail(f"--out {out} is a directory: name a file")
+    from training.evaluation.folds import pooled
     from training.evaluation.paired import ComparisonError, Result, longer_than_ranked
     from training.evaluation.paired import compare as compare_results
 
     try:
-        first, *others = [Result.read(path) for path in results]
         chosen = None if decode == "default" else decode
+        read = [Result.read(path) for path in results]
+        first, *others = read if folds_of is None else pooled(read, folds_of, chosen)
+        if not others:
+            raise fail(f"nothing to compare: all results are of the method {first.document.method}")
         comparison = compare_results(
             first, others, resamples=resamples, seed=seed, decode=chosen, equal_length=equal_length
         )
