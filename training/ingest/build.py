@@ -237,7 +237,10 @@ class _Build:
     def _nobody(self) -> str:
         told = f"{self._name()}: nobody has two sessions, one to learn from and one to predict"
         if self._filters.split_at is not None:
-            return f"{told}, on the sides of --split-at {self._filters.split_at.isoformat()} where the split wants them"
+            at = f"--split-at {self._filters.split_at.isoformat()}"
+            if self._filters.select_at is not None:
+                at = f"--select-at {self._filters.select_at.isoformat()} and {at}"
+            return f"{told}, on the sides of {at} where the split wants them"
         return (
             f"{told} ({self._users:,} users, {sum(self._lengths.values()):,} sessions before the length limits); "
             "look at the user column, --session-gap and --min-session-pages"

@@ -92,6 +92,14 @@ def ingest(
     select_share: Annotated[float | None, _option("share of the others that select (0.1)", panel=_FILTERS)] = None,
     calibrate_share: Annotated[float | None, _option("share that calibrates (0.05)", panel=_FILTERS)] = None,
     split_at: Annotated[str | None, _option("test targets begin here: an ISO 8601 date", panel=_FILTERS)] = None,
+    select_at: Annotated[
+        str | None,
+        _option(
+            "training targets end here, those of users that select and calibrate begin: for logs that drift, such as "
+            "news",
+            panel=_FILTERS,
+        ),
+    ] = None,
     seed: Annotated[int | None, _option("of the split and the sample of users (0)", panel=_FILTERS)] = None,
     max_bad_rows: Annotated[float | None, _option("share of rows that may be unusable (0.01)", panel=_FILTERS)] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace another dataset at --out")] = False,
@@ -161,6 +169,7 @@ def ingest(
         "users": users,
         "split": split,
         "split_at": split_at,
+        "select_at": select_at,
         "test_share": test_share,
         "test_fold": test_fold,
         "select_share": select_share,

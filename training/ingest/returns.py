@@ -42,7 +42,8 @@ def windows(hours: Mapping[int, int], filters: Filters) -> Windows | None:
     """The reference times of a log whose sessions begin in `hours` (hours since 1970 -> sessions).
 
     The week that is asked about is the log's last. With a split by time the users that do not test have theirs before
-    `split_at`, and those that test have the last week if it begins no earlier, else none. None: the log is too short.
+    `split_at` (training users before `select_at`, where there is one), and those that test have the last week if it
+    begins no earlier, else none. None: the log is too short.
     """
     if not hours:
         return None
@@ -53,14 +54,18 @@ def windows(hours: Mapping[int, int], filters: Filters) -> Windows | None:
         split_at = micros(filters.split_at)
         early = min(last, split_at - HORIZON_DAYS * DAY)
         as_of = {split: last if split == "test" else early for split in SPLITS if split != "test" or last >= split_at}
+        if filters.select_at is not None:
+            as_of["train"] = min(last, micros(filters.select_at) - HORIZON_DAYS * DAY)
     lookback = as_of["train"] - start
     return Windows(as_of, lookback) if lookback >= MIN_LOOKBACK else None
 
 
 def learnt_until(hours: Mapping[int, int], filters: Filters) -> int:
-    """When the training users' part of the log ends: at `split_at`, or where the log does but for stragglers."""
-    if filters.split_at is not None:
-        return micros(filters.split_at)
+    """When the training users' part of the log ends: at `select_at`, or else `split_at`, or where the log does but for
+    stragglers."""
+    ends = filters.select_at or filters.split_at
+    if ends is not None:
+        return micros(ends)
     return _quantile(hours, 1 - EDGE_SHARE) if hours else 0
 
 

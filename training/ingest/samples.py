@@ -47,8 +47,9 @@ class Part:
     """The sessions of some users (each with all of theirs, oldest first), and the targets among them.
 
     `sessions` is as `sessionise` returns it, filtered by length. A target is a session with one before it. With a
-    split by time, targets of test users begin at `split_at` or later, those of all others before; of the sessions
-    allowed so, a user's last `samples_per_user` are targets.
+    split by time, targets of test users begin at `split_at` or later, those of all others before; and with a
+    `select_at` those of training users begin before it, those of users that select or calibrate from then on. Of the
+    sessions allowed so, a user's last `samples_per_user` are targets.
     """
 
     def __init__(self, sessions: pl.DataFrame, filters: Filters) -> None:
@@ -63,9 +64,11 @@ class Part:
         self._draws = draw(names, filters)
         allowed = np.arange(n) > self._first[runs] if n else np.zeros(0, bool)
         if filters.split_at is not None:
-            late = sessions["started"].to_numpy() >= micros(filters.split_at)
-            test = self._draws.split[runs] == SPLITS.index("test")
-            allowed &= late == test
+            started, split = sessions["started"].to_numpy(), self._draws.split[runs]
+            allowed &= (started >= micros(filters.split_at)) == (split == SPLITS.index("test"))
+            if filters.select_at is not None:
+                late = started >= micros(filters.select_at)
+                allowed &= late == (split != SPLITS.index("train"))
         count = np.cumsum(allowed)
         after_last = np.append(self._first[1:], n)
         from_end = np.repeat(count[after_last - 1], after_last - self._first) - count if n else count
@@ -113,13 +116,16 @@ class Part:
         return {name: whole.filter(pl.Series(split == number)) for number, name in enumerate(SPLITS)}
 
     def page_counts(self, end: int) -> pl.DataFrame:
-        """`page, views, users, fresh`: over the sessions that the samples hold of users who are not test users.
+        """`page, views, users, fresh`: over the sessions that the samples hold of users who are not test users; with a
+        `select_at`, of training users alone, for nothing later is known where training ends.
 
         `fresh`: the views, each weighted by how long before `end` (microseconds since 1970) its session began.
         """
         rows = self._targets
         start, _ = self._histories()
-        learnt = self._draws.split[self._user[rows]] != SPLITS.index("test")
+        split = self._draws.split[self._user[rows]]
+        alone = self._filters.select_at is not None
+        learnt = split == SPLITS.index("train") if alone else split != SPLITS.index("test")
         edge = np.zeros(self._sessions.height + 1, dtype=np.int64)
         np.add.at(edge, start[learnt], 1)
         np.add.at(edge, rows[learnt] + 1, -1)

@@ -51,7 +51,7 @@ class Filters(_Section):
     page_half_life: float | None = Field(
         default=None,
         gt=0,
-        description="days, back from the log's end or split_at, in which a view's weight in that halves",
+        description="days, back from where training ends, in which a view's weight in that halves",
     )
     max_session_percentile: float | None = Field(
         default=None, gt=0, le=100, description="sessions longer than this percentile of the lengths are dropped"
@@ -65,10 +65,15 @@ class Filters(_Section):
     select_share: float = Field(default=0.1, ge=0, lt=1, description="share of the other users that select")
     calibrate_share: float = Field(default=0.05, ge=0, lt=1, description="share of the other users that calibrate")
     split_at: datetime | None = Field(default=None, description="time split: test targets begin here or later")
+    select_at: datetime | None = Field(
+        default=None,
+        description="time split: targets of users that select and calibrate begin here or later, training ones before, "
+        "so that what is chosen on them is chosen for a later time than was learnt from",
+    )
     seed: int = Field(default=0, description="of the split and of the sample of users")
     max_bad_rows: float = Field(default=0.01, ge=0, le=1, description="share of rows that may be unusable")
 
-    @field_validator("split_at")
+    @field_validator("split_at", "select_at")
     @classmethod
     def _in_utc(cls, at: datetime | None) -> datetime | None:
         return None if at is None else at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC)
@@ -77,6 +82,8 @@ class Filters(_Section):
     def _whole(self) -> Filters:
         if (self.split == "time") != (self.split_at is not None):
             raise ValueError("a split by time needs both: split = time and split_at = a date")
+        if self.select_at is not None and (self.split_at is None or self.select_at >= self.split_at):
+            raise ValueError("select_at belongs to a split by time, and lies before split_at")
         if (self.test_fold + 1) * self.test_share > 1 + 1e-9:
             raise ValueError(
                 f"fold {self.test_fold} lies outside: with test_share {self.test_share} the last one is "

@@ -273,6 +273,7 @@ MISTAKES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "nobody twice": ("user,time,page\na,1,/\nb,1,/\n", (), ("log.csv", "nobody has two sessions")),
     "no views": ("user,time,page,event\na,1,/,x\n", ("--ignore-event", "x"), ("log.csv", "page view")),
     "time split": ("user,time,page\na,1,/\na,9999,/\n", ("--split", "time"), ("split_at",)),
+    "select at": ("user,time,page\na,1,/\na,9999,/\n", ("--select-at", "2020-01-01"), ("select_at", "split_at")),
     "bad regex": ("user,time,page\na,1,/\n", ("--cart-page", "("), ("outcomes.cart.pages", "regular expression")),
     "bad fold": ("user,time,page\na,1,/\n", ("--fold", "x"), ("PATTERN=PLACEHOLDER",)),
     "bad filter": ("user,time,page\na,1,/\n", ("--max-session-percentile", "120"), ("max_session_percentile",)),

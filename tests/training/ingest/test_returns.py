@@ -24,7 +24,7 @@ from training.dataset import (
     DatasetError,
     DatasetInfo,
 )
-from training.ingest.returns import Windows, returns, windows
+from training.ingest.returns import Windows, learnt_until, returns, windows
 from training.ingest.samples import Part, draw
 from training.ingest.settings import Filters
 from training.ingest.times import DAY, HOUR
@@ -170,6 +170,15 @@ def test_with_a_split_by_time_nobody_trains_on_what_comes_later(split_day: int, 
     assert ("test" in times.as_of) is tested
     assert all(at >= split_day * DAY for split, at in times.as_of.items() if split == "test")
     assert windows(hours, Filters(split="time", split_at=EPOCH + timedelta(days=9))) is None
+
+
+def test_training_users_week_ends_where_training_does() -> None:
+    hours = Counter(dict.fromkeys(range(24 * 30), 1))
+    filters = Filters(split="time", split_at=EPOCH + timedelta(days=22), select_at=EPOCH + timedelta(days=20))
+    times = windows(hours, filters)
+    assert times is not None
+    assert times.as_of["train"] + 7 * DAY == 20 * DAY == learnt_until(hours, filters)
+    assert times.as_of["select"] + 7 * DAY == times.as_of["calibrate"] + 7 * DAY == 22 * DAY
 
 
 def test_ingest_writes_those_that_never_came_back_as_well(tmp_path: Path) -> None:

@@ -62,17 +62,19 @@ def test_splits_have_their_shares_and_depend_on_the_user_alone() -> None:
     ),
     st.integers(1, 3),
     st.integers(4, 20),
-    st.sampled_from([None, 0, 1, 2, 3]),
+    st.sampled_from([(None, None), (0, None), (1, None), (2, None), (3, None), (2, 1), (3, 1), (4, 2)]),
 )
 def test_equal_to_plain_python(
-    users: dict[str, list[int]], samples_per_user: int, max_tokens: int, split_day: int | None
+    users: dict[str, list[int]], samples_per_user: int, max_tokens: int, days: tuple[int | None, int | None]
 ) -> None:
-    at = None if split_day is None else EPOCH + timedelta(days=split_day)
+    split_day, select_day = days
+    at, since = (None if day is None else EPOCH + timedelta(days=day) for day in days)
     filters = Filters(
         samples_per_user=samples_per_user,
         max_history_tokens=max_tokens,
         split="user" if at is None else "time",
         split_at=at,
+        select_at=since,
     )
     sessions = frame(users)
     part = Part(sessions, filters)
@@ -85,6 +87,7 @@ def test_equal_to_plain_python(
             day
             for day in range(1, len(users[user]))
             if split_day is None or (day >= split_day if split == "test" else day < split_day)
+            if select_day is None or split == "test" or (day < select_day if split == "train" else day >= select_day)
         ]
         pages = sessions.filter(pl.col("user") == user)["pages"].to_list()
         held: set[int] = set()
@@ -92,7 +95,7 @@ def test_equal_to_plain_python(
             prompt = VOCABULARY.prompt(pages[:day], max_tokens)
             expected[split].append((user, list(prompt.ids), day))
             held |= {*range(prompt.sessions_dropped, day), day}
-        if split != "test":
+        if split == "train" or (split != "test" and select_day is None):
             for day in held:
                 for page in pages[day]:
                     views, people = viewed.get(page, (0, 0))
@@ -108,8 +111,8 @@ def test_equal_to_plain_python(
             "history", "history_started_at", "device", "next_started_at"
         ).iter_rows():
             last = (moment - EPOCH).days
-            days = list(range(last - len(history), last))
-            assert [(s - EPOCH).days for s in started] == days
+            earlier = list(range(last - len(history), last))
+            assert [(s - EPOCH).days for s in started] == earlier
             assert device == [f"d{day}" for day in days]
             # What is stored is what the prompt holds, not more.
             assert sum(len(s) + 2 for s in history) < max_tokens
