@@ -113,7 +113,7 @@ def test_equal_to_plain_python(
             last = (moment - EPOCH).days
             earlier = list(range(last - len(history), last))
             assert [(s - EPOCH).days for s in started] == earlier
-            assert device == [f"d{day}" for day in days]
+            assert device == [f"d{day}" for day in earlier]
             # What is stored is what the prompt holds, not more.
             assert sum(len(s) + 2 for s in history) < max_tokens
     counts = part.page_counts(0)
