@@ -30,6 +30,7 @@ from browsing.pages import PageRules
 from browsing.profiles import NAME_LENGTH, PROFILES, Profiles
 from browsing.returns import ReturnModel
 from browsing.selector import Selector
+from browsing.traffic import Routing, VisitPages
 from browsing.vocabulary import Vocabulary
 
 ALLOWED_SUFFIXES = frozenset((".json", ".safetensors", ".parquet", ".md", ".html"))
@@ -121,6 +122,8 @@ class Reference(_Document):
     cluster_shares: tuple[float, ...]
     pages: tuple[dict[str, float], ...] = Field(description="per cluster, its likeliest pages and their share of views")
     outcome_rates: dict[str, float] = Field(description="share of training targets that hold the outcome")
+    visits: VisitPages | None = Field(default=None, description="what training's newest visits held")
+    routing: Routing | None = Field(default=None, description="how the selector sent training's histories")
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +300,8 @@ def _check_small_parts(root: Path, manifest: Manifest) -> None:
     reference = Reference.model_validate_json((root / "reference.json").read_text())
     if not len(reference.pages) == len(reference.cluster_shares) == len(manifest.clusters):
         raise BundleError(f"{root}: reference.json is not about the {len(manifest.clusters)} clusters of the manifest")
+    if reference.routing is not None and len(reference.routing.clusters) != len(manifest.clusters):
+        raise BundleError(f"{root}: routing in reference.json is not about {len(manifest.clusters)} clusters")
     profiles = load_profiles(root)
     if profiles is not None and [c.id for c in profiles.clusters] != [c.id for c in manifest.clusters]:
         raise BundleError(f"{root}: {PROFILES} is not about the {len(manifest.clusters)} clusters of the manifest")

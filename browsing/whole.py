@@ -4,22 +4,48 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A place beside `path` to write to, which takes its name at the end; an error leaves nothing. Missing folders are
-    made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+def whole(path: Path, *, durable: bool = False) -> Iterator[Path]:
+    """A place beside `path` to write to, which takes its name at the end; an error leaves nothing.
+
+    Plainly, missing folders are made, and each process has a place of its own. `durable` is for work that goes on after
+    a crash: what has its name is on the disk, whatever happens to the machine; the place is the same for every process,
+    so that one that was killed leaves no more than the next one overwrites; and a folder that is missing was removed,
+    and stays so. Raises `OSError`.
+    """
+    if durable:
+        partial = path.with_name(f"{path.name}.partial")
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         yield partial
+        if durable:
+            _sync(partial, os.O_RDONLY)
         partial.replace(path)
     except BaseException:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # the error that led here says more
+            partial.unlink()
         raise
+    if durable:
+        sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """A new name is on the disk only when its directory is. Raises `OSError`."""
+    _sync(path, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_whole(path: Path, text: str) -> None:

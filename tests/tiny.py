@@ -25,7 +25,7 @@ from browsing.bundle import (
     predictor_directory,
     seal,
 )
-from browsing.calibration import Calibration, fit_calibration
+from browsing.calibration import Calibration
 from browsing.encoder import DECAY, Encoder, EncoderKind, Vectors
 from browsing.encoders.joined import JoinedEncoder
 from browsing.encoders.markov import MarkovEncoder
@@ -34,6 +34,7 @@ from browsing.markov import MarkovMixture
 from browsing.pages import PageRules
 from browsing.selector import Selector
 from browsing.vocabulary import Vocabulary
+from training.calibrating import fit_calibration
 
 SIX_PAGES = ("/cart", "/purchase", "/", "/bags", "/bags/tote", "/shoes")
 """A vocabulary on which every session can be enumerated; both outcomes are in it."""

@@ -33,9 +33,11 @@ from training.predictors import save_predictor
 from training.profiles import clusters_of, prior_of, profiles_of, reference_of, shown_pages
 from training.propensity import fit_propensity
 from training.report.render import render
-from training.report.story import DATASET, TRAINING_LOG, Story, TrainingLog
+from training.report.story import DATASET, Story
 from training.returns import fit_returns, return_metrics
 from training.run import Run, write_json
+from training.traffic import with_traffic
+from training.training_log import TRAINING_LOG, TrainingLog
 
 MIN_USERS = 5
 
@@ -85,7 +87,9 @@ def _fill(root: Path, trained: Trained, run: Run) -> Manifest:
     (root / "fallback").mkdir()
     trained.mixture.save(root / "fallback")
     own = tuned.own
-    reference = reference_of(data.train.samples, own, len(versions), vocabulary, outcomes)
+    reference = with_traffic(
+        reference_of(data.train.samples, own, len(versions), vocabulary, outcomes), data, embedded, tuned.selector
+    )
     min_users = _min_users(data.dataset.info)
     prior = prior_of(data.train.samples, vocabulary, outcomes, min_users)
     write_json(root / "reference.json", reference.model_dump(mode="json"))
@@ -111,7 +115,7 @@ def _fill(root: Path, trained: Trained, run: Run) -> Manifest:
     journeys = generate_journeys(predictors, vocabulary, limits, recorded, settings.seed, shown)
     profiles = profiles_of(data.train.samples, own, vocabulary, outcomes, journeys, min_users)
     write_json(root / PROFILES, profiles.model_dump(mode="json"))
-    write_json(root / TRAINING_LOG, TrainingLog.of(run.records()).model_dump(mode="json"))
+    write_json(root / TRAINING_LOG, TrainingLog.of(run.records(), run.root.name).model_dump(mode="json"))
     write_json(root / DATASET, data.dataset.info.model_dump(mode="json"))
     manifest = Manifest(
         clusters=clusters_of(profiles, data.train.samples, own, vocabulary, outcomes),

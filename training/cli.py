@@ -10,10 +10,10 @@ def register(app: typer.Typer) -> None:
     from training.baselines.text.command import prompt
     from training.bundle_command import bundle
     from training.evaluation.command import evaluate
-    from training.evaluation.compare_command import compare
-    from training.evaluation.tables_command import tables
-    from training.evaluation.timing_command import timing
-    from training.evaluation.truth_command import truth
+    from training.evaluation.compare.command import compare
+    from training.evaluation.tables.command import tables
+    from training.evaluation.timing.command import timing
+    from training.evaluation.truth.command import truth
     from training.ingest.command import ingest
     from training.lora.command import lora
     from training.report.command import report

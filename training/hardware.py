@@ -96,6 +96,22 @@ class Hardware:
             self.scaler.load_state_dict(document)
 
 
+def device_named(name: str) -> torch.device:
+    """Where to compute: `auto`, `cpu`, `cuda` or `cuda:1`. Raises `ValueError` for an unknown device, or a GPU that is
+    not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"unknown device {name!r}: it is auto, cpu or cuda") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"unknown device {name!r}: it is auto, cpu or cuda")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: this torch sees no GPU; use --device cpu")
+    return device
+
+
 def adamw(
     model: nn.Module, learning_rate: float, weight_decay: float, betas: tuple[float, float] = (0.9, 0.999)
 ) -> torch.optim.AdamW:

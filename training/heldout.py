@@ -16,16 +16,17 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from browsing.bundle import Limits, Reference
-from browsing.calibration import Calibration, fit_calibration
+from browsing.calibration import Calibration
 from browsing.console import progress
 from browsing.engines.local import LocalEngine
 from browsing.forecast import Forecast, Forecaster, Options, Question
 from browsing.propensity import Propensity
 from browsing.vocabulary import Vocabulary
 from training.batches import seed_of
+from training.calibrating import fit_calibration
 from training.dataset import Sample
 from training.evaluation.forecasts import DECODES, decoded_forecasts, forecasts
-from training.evaluation.metrics import page_scores
+from training.evaluation.metrics.pages import page_scores
 from training.evaluation.result import Decode
 
 SELECTION_USERS = 300

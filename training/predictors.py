@@ -58,7 +58,10 @@ def _from_checkpoint(checkpoint: str, preset: Preset, vocabulary: Vocabulary, co
         model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32, use_safetensors=True)
     except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
-        raise ValueError(f"no usable checkpoint at {checkpoint!r}: {first}") from error
+        raise ValueError(
+            f"no usable checkpoint at {checkpoint!r}: {first} (a name needs the model hub; without it, fetch the "
+            "checkpoint elsewhere, in safetensors, and give its directory: --checkpoint DIRECTORY)"
+        ) from error
     if model.config.model_type != preset.family:
         raise ValueError(f"checkpoint {checkpoint!r} is a {model.config.model_type}, the preset is a {preset.family}")
     if model.config.max_position_embeddings < context:

@@ -23,13 +23,13 @@ from browsing.vocabulary import BOS
 from training.batches import Example, collate, epoch_rows, seed_of
 from training.dropout import dropping
 from training.hardware import Hardware, adamw
+from training.learning import CLIP, schedule, set_rate
 from training.predictors import Weights, live_weights, load_weights, weights_of
 from training.run import Run, State, adam_tensors, restore_adam, under
 from training.scoring import target_nats, token_nats
 from training.screen import EpochTable
 
 STAGE = "pretrain"
-CLIP = 1.0
 AfterEpoch = Callable[[str, int], None]
 """Called with (stage, epoch) once an epoch's state is safe on disk."""
 
@@ -101,8 +101,7 @@ def pretrain(
                     summed += float(nats.detach())
                 done_share = ((epoch - 1) * steps + step) / (settings.epochs * steps)
                 rate = settings.learning_rate * schedule(done_share, settings.warmup)
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
+                set_rate(optimizer, rate)
                 hardware.step(optimizer, model, CLIP, together=True)
                 counted += tokens
                 advance(len(rows))
@@ -129,20 +128,6 @@ def pretrain(
             after_epoch(STAGE, epoch)
     load_weights(model, best.weights)
     return best
-
-
-def set_rate(optimizer: torch.optim.Optimizer, rate: float, done: float, warmup: float = 0.0) -> None:
-    """The learning rate `rate` when the share `done` of all steps is done: see `schedule`."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate * schedule(done, warmup)
-
-
-def schedule(done: float, warmup: float) -> float:
-    """The learning rate's factor when the share `done` in [0, 1) of all steps is done: linear up over `warmup`, then
-    a half cosine down to a tenth."""
-    if done < warmup:
-        return (done + 1e-3) / (warmup + 1e-3)
-    return 0.1 + 0.45 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
 
 
 def _epoch_losses(

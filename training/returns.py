@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from browsing.returns import ReturnModel, ReturnQuality, Visit, feature_names, features
 from training.batches import seed_of
 from training.dataset import Dataset, Split
-from training.evaluation.probabilities import calibration_error, null_calibration_error
+from training.evaluation.metrics.probabilities import calibration_error, null_calibration_error
 from training.logistic import fit_logistic
 
 Floats = NDArray[np.float64]

@@ -31,6 +31,7 @@ from torch import Tensor
 
 from browsing.whole import write_whole
 from training.settings import Settings
+from training.training_log import RUN_LOG, read_log
 
 PRETRAINING = {
     "preset",
@@ -47,6 +48,7 @@ PRETRAINING = {
     "accumulate",
     "limit_batches",
     "precision",
+    "dropout",
     "times",
     "warm_start",
     "warm_users",
@@ -54,7 +56,7 @@ PRETRAINING = {
 }
 """Settings that the shared predictor depends on: methods and starts that agree in them share its pretraining."""
 
-SINGLE = PRETRAINING | {
+SINGLE = {
     "tune_epochs",
     "tune_batch_size",
     "predictor_learning_rate",
@@ -62,7 +64,27 @@ SINGLE = PRETRAINING | {
     "critic",
     "losses",
 }
-"""Settings that the single predictor, fine-tuned on everybody, depends on: methods that agree in them share it."""
+"""Settings that the single predictor, fine-tuned on everybody, depends on beside those of its pretraining: methods
+that agree in both share it."""
+
+METHOD = {
+    "method",
+    "start",
+    "clusters",
+    "choose_clusters",
+    "encoder",
+    "decay",
+    "hold",
+    "alpha",
+    "beta",
+    "interpolate",
+    "selector_learning_rate",
+    "selector_weight_decay",
+    "temperature",
+    "smoothing",
+    "centroid_rate",
+}
+"""Settings on which nothing depends that runs share. Every setting is in exactly one of the three sets."""
 
 FORMAT = 5
 """Raised whenever the same settings would no longer give the same result or the same files."""
@@ -124,21 +146,20 @@ class Run:
             settings,
             runs / f"data-{_digest(dict(data))}",
             part("pretrain", PRETRAINING),
-            part("single", SINGLE, settings.single()),
+            part("single", PRETRAINING | SINGLE, settings.single()),
         )
 
     def log(self, record: Mapping[str, object]) -> None:
         """Append one line to `log.jsonl`; the same stage and epoch again (after an interruption) replaces it."""
         lines = [r for r in self.records() if (r["stage"], r["epoch"]) != (record["stage"], record["epoch"])]
         text = "".join(json.dumps(line, sort_keys=True) + "\n" for line in [*lines, record])
-        write_whole(self.root / "log.jsonl", text)
+        write_whole(self.root / RUN_LOG, text)
 
     def records(self, stage: str | None = None) -> list[dict[str, Any]]:
-        path = self.root / "log.jsonl"
+        path = self.root / RUN_LOG
         if not path.exists():
             return []
-        records: list[dict[str, Any]] = [json.loads(line) for line in path.read_text().splitlines()]
-        return [r for r in records if stage is None or r["stage"] == stage]
+        return [r for r in read_log(path) if stage is None or r["stage"] == stage]
 
     def save(self, stage: str, state: State) -> None:
         """Keep the stage's state after an epoch, and only this one. An interruption leaves the older one whole."""

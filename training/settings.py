@@ -15,6 +15,8 @@ Losses = Literal["paper", "scaled"]
 Scored = Literal["target", "all"]
 WarmStart = Literal["synthetic", "checkpoint", "none"]
 Precision = Literal["fp32", "bf16", "fp16"]
+EncoderChoice = Literal["auto", "sbert", "predictor", "both", "markov"]
+"""`browsing.encoder.EncoderKind`, or the choice among them on the selection users."""
 
 DEFAULT_ALPHA: dict[Losses, float] = {"paper": 2.0, "scaled": 0.1}
 DEFAULT_BETA: dict[Losses, float] = {"paper": 1.0, "scaled": 0.1}
@@ -112,7 +114,8 @@ def settings_of(
 ) -> Settings:
     """Complete settings: what is given (and not None) over the method's, over the preset's.
 
-    Raises `ValueError` for an unknown preset.
+    `encoder` may be `auto` too, and `warm_start` `checkpoint` alone: then it is the one that the paper starts from.
+    Raises `ValueError` for an unknown preset, or one without such a checkpoint.
     """
     if preset not in PRESETS:
         raise ValueError(f"unknown preset {preset!r}: it is one of {', '.join(PRESETS)}")
@@ -120,10 +123,28 @@ def settings_of(
     start = start or ("markov" if method in ("mixture", "token") else "kmeans")
     defaults = _defaults(PRESETS[preset], losses) | _of_method(method, losses)
     chosen = {name: value for name, value in given.items() if value is not None}
-    if "warm_start" not in chosen and chosen.get("checkpoint"):
+    if chosen.get("checkpoint"):
         defaults["warm_start"] = "checkpoint"
+    elif chosen.get("warm_start") == "checkpoint":
+        chosen["checkpoint"] = _public(preset)
+    if chosen.get("encoder") == "auto":
+        # One predictor has nothing to select: any encoder will do, and the method's own is the cheapest.
+        defaults |= {} if method == "single" else {"encoder": None, "decay": None}
+        del chosen["encoder"]
     fixed = {"preset": preset, "method": method, "start": start, "losses": losses, "seed": seed, "clusters": clusters}
     return Settings.model_validate(defaults | fixed | chosen)
+
+
+def _public(preset: str) -> str:
+    """The name on the model hub of the checkpoint that the paper starts this preset from."""
+    hub = PRESETS[preset].hub
+    if hub is None:
+        public = ", ".join(name for name, known in PRESETS.items() if known.hub)
+        raise ValueError(
+            f"warm_start checkpoint: the preset {preset} has no public checkpoint ({public} have); name one of your "
+            "own with --checkpoint"
+        )
+    return hub
 
 
 def _of_method(method: Method, losses: Losses) -> dict[str, object]:

@@ -14,12 +14,13 @@ import torch
 from torch import nn
 
 from browsing.console import STDERR, progress
-from training.batches import Example, collate, epoch_rows, seed_of
+from training.batches import Example, epoch_rows, seed_of
 from training.hardware import Hardware, adamw
+from training.learning import one_pass, schedule
 from training.predictors import Weights, load_weights, weights_of
-from training.pretrain import CLIP, AfterEpoch, per_page, set_rate
+from training.pretrain import AfterEpoch, per_page
 from training.run import Run, State, under
-from training.scoring import target_nats, token_nats
+from training.scoring import target_nats
 from training.settings import Settings
 from training.synthetic import visitors
 
@@ -108,23 +109,20 @@ def _epoch(
     model: nn.Module, people: Sequence[Example], settings: Settings, seed: int, epoch: int | None, hardware: Hardware
 ) -> float:
     """One pass, all tokens scored, the learning rate from warm-up to a tenth. Returns nats per token."""
-    device = next(model.parameters()).device
     torch.manual_seed(seed)
     optimizer = adamw(model, settings.learning_rate, settings.weight_decay, betas=(0.9, 0.95))
     lengths = np.array([len(e.ids) for e in people], np.int64)
     batches = list(epoch_rows(lengths, settings.batch_size, seed))[: settings.limit_batches]
     summed, counted = 0.0, 0
+
+    def rate(share: float) -> float:
+        return settings.learning_rate * schedule(share, settings.warmup)
+
     model.train()
     title = "probing the warm start" if epoch is None else f"warm start, epoch {epoch}"
     with progress(title, len(people), "samples") as advance:
-        for step, rows in enumerate(batches):
-            batch = collate(people, rows, device)
-            with hardware.autocast():
-                nats = token_nats(model, batch.ids, batch.scored)
-            tokens = int(batch.scored.sum())
-            set_rate(optimizer, settings.learning_rate, step / len(batches), settings.warmup)
-            hardware.backward(nats.sum() / tokens)
-            hardware.step(optimizer, model, CLIP)
-            summed, counted = summed + float(nats.detach().sum()), counted + tokens
+        steps = one_pass(model, optimizer, people, batches, rate, hardware)
+        for rows, (nats, tokens) in zip(batches, steps, strict=True):
+            summed, counted = summed + nats, counted + tokens
             advance(len(rows))
     return summed / max(counted, 1)

@@ -49,5 +49,5 @@ def opaque_warning(pages: Sequence[str]) -> str | None:
     return (
         f"{share:.0%} of the pages have names made of numbers or hashes, which say nothing to a sentence encoder: "
         "clusters from --encoder sbert will mean little; use --encoder predictor or markov, which know the pages from "
-        "the sessions that they stand in"
+        "the sessions that they stand in, or auto, which finds out"
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from pathlib import Path as FilePath
 from queue import Empty, SimpleQueue
 
@@ -50,7 +51,7 @@ class LocalEngine:
         """Load the predictors. Raises `EngineError` naming the first that cannot be loaded or gives no token."""
         if self._worker is not None:
             return
-        await asyncio.to_thread(self._load)
+        await _in_thread(self._load)
         self._worker = _Worker(self._predictors, self._max_rows, self._threads)
         dead = [k for k, alive in (await self.healthy()).items() if not alive]
         if dead:
@@ -91,10 +92,12 @@ class LocalEngine:
         return dict(zip(clusters, await asyncio.gather(*(self._alive(k) for k in clusters)), strict=True))
 
     async def stop(self) -> None:
+        """Returns when the worker has ended: after the step that it is at. Who does not want to wait for one that is
+        stuck cancels this: the worker's thread holds up neither the event loop's others nor the end of the process."""
         worker, self._worker = self._worker, None
-        if worker is not None:
-            await asyncio.to_thread(worker.stop)
         self._predictors = []
+        if worker is not None:
+            await asyncio.wrap_future(worker.stop())
 
     async def _alive(self, cluster: int) -> bool:
         try:
@@ -147,19 +150,20 @@ class _Worker:
         self._pending: list[Part] = []
         self._stopping = threading.Event()
         self._dead = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="hetlm-local-engine", daemon=True)
-        self._thread.start()
+        self._ended: Future[None] = Future()
+        self._ended.set_running_or_notify_cancel()  # who gives up waiting for it does not end it
+        threading.Thread(target=self._run, name="hetlm-local-engine", daemon=True).start()
 
     def submit(self, jobs: list[Job]) -> None:
         self._queue.put(jobs)
         if self._dead.is_set():  # looked at after the put: whichever side comes second finds the jobs
             self._fail_all(EngineDown("the local engine's worker has died"))
 
-    def stop(self) -> None:
-        """Fail what is waiting or running, and join."""
+    def stop(self) -> Future[None]:
+        """Fail what is waiting or running; the future is done when the thread has nothing left to do."""
         self._stopping.set()
         self._queue.put(None)
-        self._thread.join()
+        return self._ended
 
     def _run(self) -> None:
         try:
@@ -169,6 +173,7 @@ class _Worker:
             why = EngineDown(f"the local engine's worker died: {type(error).__name__}")
         self._dead.set()
         self._fail_all(why)
+        self._ended.set_result(None)
 
     def _work(self) -> None:
         if self._threads is not None:
@@ -196,6 +201,23 @@ class _Worker:
                 break
         for part in pending:
             part.job.fail(error)
+
+
+async def _in_thread(call: Callable[[], None]) -> None:
+    """As `asyncio.to_thread`, but in a thread that holds up nobody should `call` never return."""
+    done: Future[None] = Future()
+    done.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            call()
+        except BaseException as error:
+            done.set_exception(error)
+        else:
+            done.set_result(None)
+
+    threading.Thread(target=run, name="hetlm-local-load", daemon=True).start()
+    await asyncio.wrap_future(done)
 
 
 def _parts(jobs: Sequence[Job], max_rows: int) -> list[Part]:

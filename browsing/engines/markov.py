@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from browsing.engine import EngineTimeout, GenerateRequest, Path
-from browsing.engines.sampling import noise
+from browsing.engines.sampling import noise, picks
 from browsing.markov import MarkovMixture
 from browsing.vocabulary import EOS
 
@@ -55,10 +55,12 @@ class MarkovEngine:
         for step in range(request.max_steps):
             if time.monotonic() - started >= request.deadline:
                 raise EngineTimeout(f"the Markov engine's deadline of {request.deadline:g} s passed")
-            choices = mixture.rows(last[live], shares[live])
-            seen[live, step] = choices[:, watched]
+            # Paths in the same state share its row: all of them at first, and later those that went the same way.
+            first, own = _distinct(np.column_stack([last[live], shares[live]]))
+            choices = mixture.rows(last[live[first]], shares[live[first]])
+            seen[live, step] = choices[np.ix_(own, watched)]
             choices[:, forbidden] = 0.0
-            drawn = choices.argmax(1) if request.greedy else _draw(choices, uniforms[live, step])
+            drawn = choices.argmax(1)[own] if request.greedy else picks(choices, own, uniforms[live, step])
             tokens[live, step] = drawn
             lengths[live] = step + 1
             shares[live] *= mixture.step(last[live], drawn)
@@ -73,13 +75,8 @@ class MarkovEngine:
         ]
 
 
-def _draw(probabilities: NDArray[np.float64], uniforms: NDArray[np.float64]) -> NDArray[np.int64]:
-    """`sampling.pick` for every row of `probabilities` [n, V] with its own number of `uniforms` [n]."""
-    cumulative = np.cumsum(probabilities, axis=1)
-    total = cumulative[:, -1]
-    if not (total > 0).all():
-        raise ValueError("nothing is allowed: every probability is zero")
-    drawn: NDArray[np.int64] = np.count_nonzero(cumulative <= (uniforms * total)[:, None], axis=1)
-    for row in np.flatnonzero(drawn == probabilities.shape[1]):  # rounding led past the end
-        drawn[row] = np.flatnonzero(probabilities[row])[-1]
-    return drawn
+def _distinct(states: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The first place of every distinct row of `states` [n, d], [m], and which of these each row is, [n]."""
+    places: dict[bytes, int] = {}
+    own = [places.setdefault(state.tobytes(), len(places)) for state in states]
+    return np.array([own.index(k) for k in range(len(places))], np.int64), np.array(own, np.int64)

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from browsing.engine import GenerateRequest, Path
 from browsing.vocabulary import EOS, NEVER
 
+BLOCK = 128
+"""Ids that are summed together when many rows are drawn from."""
+
 
 def noise(request: GenerateRequest) -> NDArray[np.float64]:
     """The request's uniform numbers, float64 [samples, max_steps]: step t of path s is drawn with `[s, t]`."""
@@ -24,6 +27,30 @@ def pick(probabilities: NDArray[np.float64], uniform: float) -> int:
         raise ValueError("nothing is allowed: every probability is zero")
     index = int(np.searchsorted(cumulative, uniform * cumulative[-1], side="right"))
     return min(index, int(np.flatnonzero(probabilities)[-1]))
+
+
+def picks(choices: NDArray[np.float64], rows: NDArray[np.int64], uniforms: NDArray[np.float64]) -> NDArray[np.int64]:
+    """`pick` from each of the `rows` [n] of `choices` [m, V], with its own number of `uniforms` [n].
+
+    Sums of blocks of ids say in which block the running sum passes its bound, so that only that one is summed id by id.
+    Raises `ValueError` where a row is all zeros.
+    """
+    m, V = choices.shape
+    blocks = np.zeros((m, -(-V // BLOCK), BLOCK))
+    blocks.reshape(m, -1)[:, :V] = choices
+    before = np.cumsum(blocks.sum(2), axis=1)
+    total = before[:, -1]
+    if not (total > 0).all():
+        raise ValueError("nothing is allowed: every probability is zero")
+    bound = uniforms * total[rows]
+    block = np.count_nonzero(before[rows] <= bound[:, None], axis=1)
+    kept = np.minimum(block, blocks.shape[1] - 1)
+    within = blocks[rows, kept].cumsum(1) + np.where(kept > 0, before[rows, kept - 1], 0.0)[:, None]
+    place = np.count_nonzero(within <= bound[:, None], axis=1)
+    drawn: NDArray[np.int64] = kept * BLOCK + place
+    for i in np.flatnonzero(place == BLOCK):  # rounding led past the block's end, or all blocks'
+        drawn[i] = np.flatnonzero(choices[rows[i], : (block[i] + 1) * BLOCK])[-1]
+    return drawn
 
 
 def allowed(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:

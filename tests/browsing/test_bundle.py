@@ -144,6 +144,11 @@ def other_reference(root: Path) -> None:
     edit(root / "reference.json", lambda d: d.update(pages=d["pages"][:1]))
 
 
+def other_routing(root: Path) -> None:
+    routing = {"users": 9, "clusters": [1.0], "confidence": [0.0] * 10 + [1.0], "mean_confidence": 1.0}
+    edit(root / "reference.json", lambda d: d.update(routing=routing))
+
+
 def impossible_prior(root: Path) -> None:
     edit(root / "prior.json", lambda d: d["outcomes"].update(cart=1.5))
 
@@ -154,6 +159,7 @@ def impossible_prior(root: Path) -> None:
         (custom_tokenizer, "custom code"),
         (foreign_fallback, "the fallback has 11 tokens for a vocabulary of 10"),
         (other_reference, r"reference\.json is not about the 2 clusters"),
+        (other_routing, r"routing in reference\.json is not about 2 clusters"),
         (impossible_prior, "less than or equal to 1"),
         (foreign_vocabulary, "vocabulary is not the bundle's"),
         (smaller_model, "outputs for a vocabulary"),
@@ -168,6 +174,15 @@ def test_right_hashes_do_not_help_a_wrong_bundle(root: Path, spoil: Callable[[Pa
     reseal(root)
     with pytest.raises(BundleError, match=message):
         Bundle.load(root)
+
+
+def test_a_reference_may_lack_what_it_lacked_at_first(root: Path) -> None:
+    for name in ("visits", "routing"):
+        edit(root / "reference.json", lambda d, name=name: d.pop(name))  # type: ignore[misc]
+    reseal(root)
+    reference = Bundle.load(root).reference
+    assert reference.visits is None is reference.routing
+    assert reference.outcome_rates.keys() == {"cart", "purchase"}
 
 
 def test_a_bundle_may_know_who_comes_back(root: Path) -> None:

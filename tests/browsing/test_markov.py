@@ -12,7 +12,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from browsing.engine import EngineTimeout, GenerateRequest
 from browsing.engines.markov import MarkovEngine
-from browsing.engines.sampling import walk
+from browsing.engines.sampling import BLOCK, pick, picks, walk
 from browsing.markov import POOLED_PRIOR, ROW_PRIOR, MarkovMixture
 from browsing.vocabulary import BOS, EOS, PAD, UNK
 
@@ -241,6 +241,34 @@ def test_the_engine_equals_the_walk(mixture: MarkovMixture, asked: GenerateReque
         assert path.finished == other.finished
         assert path.watched.shape == (len(path.tokens), len(asked.watched))
         assert path.watched == pytest.approx(other.watched, abs=1e-12)
+
+
+def test_a_large_vocabulary_is_walked_alike() -> None:
+    """Several hundred ids, the last ones never drawn, and paths that share a state and that do not."""
+    generator = np.random.default_rng(1)
+    pages = 4 + generator.zipf(1.2, (400, 5)) % 390
+    users: Users = [[[BOS, *row[:3], EOS], [BOS, *row[3:], EOS]] for row in pages.tolist()]
+    large = MarkovMixture.fit(users, 400, 3, iterations=5, restarts=1)
+    asked = GenerateRequest(
+        0, (BOS, 5, EOS, BOS), samples=32, max_steps=6, watched=(EOS, 5, 399), forbidden=(5, 398, 399), seed=4
+    )
+    for path, other in zip(MarkovEngine(large).sample(asked), walk(asked, large.distribution), strict=True):
+        assert path.tokens == other.tokens
+        assert path.watched == pytest.approx(other.watched, abs=1e-12)
+
+
+@pytest.mark.parametrize("width", [1, BLOCK - 1, BLOCK, 3 * BLOCK, 3 * BLOCK + 1])
+def test_many_picks_are_each_the_pick(width: int) -> None:
+    generator = np.random.default_rng(width)
+    choices = generator.random((5, width)) * (generator.random((5, width)) < 0.3)
+    choices[:, width // 2] = 0.1
+    choices[:3, width // 2 + 1 :] = 0.0  # nothing in the last blocks
+    rows = generator.integers(0, 5, 200)
+    uniforms = np.concatenate([generator.random(150), np.zeros(25), np.ones(25)])  # rounding may make a bound the total
+    picked = picks(choices, rows, uniforms)
+    assert picked.tolist() == [pick(choices[row], u) for row, u in zip(rows, uniforms.tolist(), strict=True)]
+    with pytest.raises(ValueError, match="nothing is allowed"):
+        picks(np.zeros((1, width)), np.zeros(1, np.int64), np.array([0.5]))
 
 
 def test_the_engine_refuses_what_it_cannot_answer(mixture: MarkovMixture) -> None:

@@ -116,3 +116,14 @@ def test_equal_seeds_give_equal_weights() -> None:
     assert any(not torch.equal(first[n], w) for n, w in weights_of(other).items())
     load_weights(other, first)
     assert all(torch.equal(first[n], w) for n, w in weights_of(other).items())
+
+
+def test_without_the_hub_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*args: object, **options: object) -> None:
+        raise OSError("We couldn't connect to the hub to load the files.\nCheckout your internet connection.")
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", unreachable)
+    with pytest.raises(ValueError, match="--checkpoint DIRECTORY") as error:
+        build(PRESETS["opt-350m"], WORDS, 64, seed=0, checkpoint="facebook/opt-350m")
+    assert "no usable checkpoint at 'facebook/opt-350m': We couldn't connect to the hub" in str(error.value)
+    assert "\n" not in str(error.value)

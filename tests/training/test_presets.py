@@ -40,3 +40,18 @@ def test_they_name_the_checkpoints_that_they_are_the_shape_of() -> None:
         "Qwen/Qwen2.5-0.5B",
         "HuggingFaceTB/SmolLM2-360M",
     ]
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_a_warm_start_from_a_checkpoint_is_from_the_papers(name: str) -> None:
+    settings = settings_of(name, warm_start="checkpoint")
+    assert (settings.warm_start, settings.checkpoint) == ("checkpoint", PRESETS[name].hub)
+    own = settings_of(name, warm_start="checkpoint", checkpoint="models/own")
+    assert own.checkpoint == "models/own"
+    assert own == settings_of(name, checkpoint="models/own")
+    assert settings_of(name).checkpoint is None
+
+
+def test_the_small_presets_have_no_public_checkpoint() -> None:
+    with pytest.raises(ValueError, match="the preset small has no public checkpoint"):
+        settings_of("small", warm_start="checkpoint")

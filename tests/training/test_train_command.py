@@ -72,6 +72,14 @@ def test_the_bundle_is_complete_and_its_parts_agree(place: Path) -> None:
     assert manifest.metrics["return_users"] == 60
     assert len(loaded.reference.pages) == loaded.clusters
     assert all(0.99 < sum(pages.values()) <= 1.0001 for pages in loaded.reference.pages)
+    visits, routing = loaded.reference.visits, loaded.reference.routing
+    assert visits is not None
+    assert routing is not None
+    assert visits.users == routing.users == 50 + 16 + 16
+    assert visits.unknown == 0
+    assert sum(visits.pages.values()) == pytest.approx(1)
+    assert sum(routing.clusters) == pytest.approx(1) == pytest.approx(sum(routing.confidence))
+    assert len(routing.clusters) == loaded.clusters
     card = (place / "bundle" / "MODEL_CARD.md").read_text()
     assert "conditional on the visitor returning" in card
     report = (place / "bundle" / "report.html").read_text()
@@ -101,6 +109,21 @@ def test_the_same_command_again_gives_the_same_bundle(place: Path) -> None:
     assert result.exit_code == 0, result.output
     assert Bundle.load(place / "again", version).manifest.version == version
     assert not list(place.glob(".*"))
+
+
+def test_equal_trainings_make_equal_bundles(place: Path, tmp_path: Path) -> None:
+    """Byte for byte, though each took its own time: nothing is shared but the dataset and the seed."""
+    settings = [*QUICK, "--method", "mixture", "--clusters", "2", "--tune-epochs", "1"]
+    for name in ("one", "other"):
+        result = train(place / "shop", "--out", tmp_path / name, "--runs", tmp_path / f"{name}-runs", *settings)
+        assert result.exit_code == 0, result.output
+    one, other = (Bundle.load(tmp_path / name).manifest for name in ("one", "other"))
+    assert one.files == other.files
+    assert one.version == other.version
+    log = json.loads((tmp_path / "one" / "training-log.json").read_text())
+    assert {"warm", "warm choice", "pretrain", "single", "mixture"} <= {record["stage"] for record in log["records"]}
+    assert not [record for record in log["records"] if any("seconds" in name for name in record)]
+    assert (tmp_path / "one-runs" / log["run"] / "log.jsonl").read_text().count("seconds") > 4
 
 
 def test_single_has_one_cluster(place: Path, tmp_path: Path) -> None:
@@ -135,6 +158,7 @@ def test_an_interruption_says_how_to_go_on(place: Path, tmp_path: Path, monkeypa
         (["--context", "16", "--max-steps", "15"], "leaves no room"),
         (["--learning-rate", "0"], "learning_rate"),
         (["--checkpoint", "no/such/place", *QUICK], "no usable checkpoint"),
+        (["--warm-start", "checkpoint"], "the preset small has no public checkpoint"),
         (["--clusters", "51", "--method", "kmeans", *QUICK], "cannot fall into 51 clusters"),
     ],
 )

@@ -19,8 +19,8 @@ from browsing.vocabulary import BOS, EOS, PAD, Vocabulary
 from training.baselines.journeys import Journey, few, journeys
 from training.baselines.port import Advance, Floats, Ints, Outcomes, check, fitted, ignore
 from training.dataset import Sample
-from training.evaluation.loss import markov_nats
-from training.evaluation.metrics import pages_of
+from training.evaluation.metrics.loss import markov_nats
+from training.evaluation.metrics.pages import pages_of
 from training.profiles import reference_of
 
 COMPONENTS = (2, 3, 4, 6, 8, 12)

@@ -15,7 +15,7 @@ from training.baselines.journeys import Journey, few, indicators, journeys
 from training.baselines.port import Advance, Floats, Ints, Outcomes, check, fitted, ignore
 from training.baselines.ranking import CHOOSING_USERS, Popular, mean_iou
 from training.dataset import Sample
-from training.evaluation.metrics import pages_of
+from training.evaluation.metrics.pages import pages_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)

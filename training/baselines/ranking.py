@@ -20,7 +20,7 @@ from training.baselines.answers import TOP_PAGES, answer, base_rates
 from training.baselines.journeys import Journey, few, journeys, user_counts
 from training.baselines.port import Advance, Floats, Ints, Outcomes, check, fitted, ignore
 from training.dataset import Sample
-from training.evaluation.metrics import pages_of
+from training.evaluation.metrics.pages import pages_of
 
 DEPTH = 50
 """Pages of a ranking that are looked at; the longest session that a ranking can answer."""

@@ -79,7 +79,9 @@ def evaluate(
     from browsing.engine import EngineError
     from browsing.forecast import Options
     from training.dataset import Dataset, DatasetError
-    from training.evaluation import run, tables, text
+    from training.evaluation import run
+    from training.evaluation.metrics import text
+    from training.evaluation.tables import screen
 
     logging.disable_progress_bar()  # the encoder's weights are loaded in a second
     if threads is not None:
@@ -106,5 +108,5 @@ def evaluate(
     if out is not None:
         result = run.write(result, per_user, out)
     if not as_json:
-        tables.show(result, Console(highlight=False))
+        screen.show(result, Console(highlight=False))
     emit(result.model_dump(mode="json"), as_json)

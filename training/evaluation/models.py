@@ -17,8 +17,8 @@ from browsing.engines.markov import MarkovEngine
 from browsing.forecast import Forecast, Forecaster, Options, Question
 from training.dataset import Dataset, Sample
 from training.evaluation.forecasts import decoded_forecasts
-from training.evaluation.loss import Loss, markov_nats, pairs, predictor_nats
 from training.evaluation.machine import Stages
+from training.evaluation.metrics.loss import Loss, markov_nats, pairs, predictor_nats
 from training.evaluation.result import Decode
 from training.evaluation.routing import pooled, questions
 

@@ -16,10 +16,10 @@ from browsing.calibration import Calibration
 from browsing.forecast import Forecast
 from browsing.returns import ReturnModel, Visit
 from training.dataset import Dataset, Sample, Split
-from training.evaluation import probabilities as chances
-from training.evaluation.figures import Figures
-from training.evaluation.metrics import Flags, Floats
-from training.evaluation.probabilities import Probabilities
+from training.evaluation.metrics import probabilities as chances
+from training.evaluation.metrics.figures import Figures
+from training.evaluation.metrics.pages import Flags, Floats
+from training.evaluation.metrics.probabilities import Probabilities
 from training.evaluation.result import OutcomeWithin, ProbabilityMetrics, Returns, WithinHorizon
 from training.evaluation.summary import Sampling
 from training.returns import visitors

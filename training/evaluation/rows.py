@@ -12,14 +12,14 @@ from browsing.calibration import Calibration
 from browsing.forecast import Forecast
 from browsing.vocabulary import Vocabulary
 from training.dataset import Sample
-from training.evaluation import ranking
-from training.evaluation.bootstrap import groups_of
-from training.evaluation.decisions import EITHER as EITHER
-from training.evaluation.decisions import Threshold, members_of
-from training.evaluation.lengths import Likeliest
-from training.evaluation.loss import Loss
-from training.evaluation.metrics import UNKNOWN, Flags, Floats, Ints, PageScores, page_scores, pages_of
-from training.evaluation.probabilities import Probabilities, happenings
+from training.evaluation.metrics import ranking
+from training.evaluation.metrics.bootstrap import groups_of
+from training.evaluation.metrics.decisions import EITHER as EITHER
+from training.evaluation.metrics.decisions import Threshold, members_of
+from training.evaluation.metrics.lengths import Likeliest
+from training.evaluation.metrics.loss import Loss
+from training.evaluation.metrics.pages import UNKNOWN, Flags, Floats, Ints, PageScores, page_scores, pages_of
+from training.evaluation.metrics.probabilities import Probabilities, happenings
 from training.evaluation.result import Decode, LengthMetrics
 
 Pages = tuple[str, ...]

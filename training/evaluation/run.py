@@ -21,17 +21,17 @@ from browsing.forecast import Forecaster, Options, Question
 from browsing.hashing import file_sha256
 from browsing.whole import whole, write_whole
 from training.dataset import INFO, Dataset, DatasetInfo, Sample, Split
-from training.evaluation.bootstrap import RESAMPLES
 from training.evaluation.forecasts import decoded_forecasts, silent
-from training.evaluation.loss import Loss
 from training.evaluation.machine import Stages, machine, peak_memory_mib
+from training.evaluation.metrics.bootstrap import RESAMPLES
+from training.evaluation.metrics.loss import Loss
+from training.evaluation.metrics.text import bert_score, bleu
 from training.evaluation.models import OWN, BundleModel, Forecasts, baseline_forecasts
 from training.evaluation.result import Decode, Evaluation, Row, Settings, TextMetrics
 from training.evaluation.returning import RETURN_USERS, Followed, measure
 from training.evaluation.routing import assign
 from training.evaluation.rows import Judgement, Pages, Site
 from training.evaluation.summary import Sampling, Text, rows
-from training.evaluation.text import bert_score, bleu
 from training.evaluation.users import per_user, users_path
 from training.evaluation.validation import (
     THRESHOLD_USERS,

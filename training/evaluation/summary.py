@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from training.evaluation import probabilities as chances
-from training.evaluation.figures import Figures
-from training.evaluation.metrics import Flags, Floats
-from training.evaluation.ranking import NAMES
+from training.evaluation.metrics import probabilities as chances
+from training.evaluation.metrics.figures import Figures
+from training.evaluation.metrics.pages import Flags, Floats
+from training.evaluation.metrics.ranking import NAMES
 from training.evaluation.result import (
     Decision,
     Decode,

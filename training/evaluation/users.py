@@ -13,8 +13,8 @@ from pathlib import Path
 import polars as pl
 
 from training.dataset import Sample
-from training.evaluation.metrics import Flags, Floats, Ints
-from training.evaluation.ranking import NAMES
+from training.evaluation.metrics.pages import Flags, Floats, Ints
+from training.evaluation.metrics.ranking import NAMES
 from training.evaluation.rows import Judgement
 
 KEYS = ("user", "sample")

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from browsing.calibration import Calibration, fit_calibration
+from browsing.calibration import Calibration
+from training.calibrating import fit_calibration
 from training.dataset import Dataset, Sample, Split
-from training.evaluation.decisions import Threshold, choose_thresholds
+from training.evaluation.metrics.decisions import Threshold, choose_thresholds
+from training.evaluation.metrics.probabilities import Probabilities, happenings
 from training.evaluation.models import Answers
-from training.evaluation.probabilities import Probabilities, happenings
 from training.evaluation.rows import Site
 from training.heldout import Held, evidence_of, newest_cases
 

@@ -20,8 +20,9 @@ from training.hardware import Hardware
 from training.hetlm.ensemble import Ensemble, device_of, hard_centroids
 from training.hetlm.keeping import SHARED, Keeper, System, Version
 from training.hetlm.losses import selector_loss
+from training.learning import CLIP, schedule, set_rate
 from training.predictors import weights_of
-from training.pretrain import CLIP, AfterEpoch, per_page, set_rate
+from training.pretrain import AfterEpoch, per_page
 from training.run import Run, State
 from training.scoring import row_nats, target_nats, token_nats
 from training.screen import EpochTable
@@ -100,7 +101,7 @@ def tune(
                 place = ((epoch - 1) * len(batches) + step) / (settings.tune_epochs * len(batches))
                 labels = started[batch.rows] if epoch <= hold else None
                 for critic in ensemble.critics:
-                    set_rate(critic, settings.predictor_learning_rate, place)
+                    set_rate(critic, settings.predictor_learning_rate * schedule(place))
                 train_batch(ensemble, batch, z[batch.rows], labels, settings.alpha * place, sums, hardware)
                 advance(len(rows))
         before = _named(own, ensemble.origins)
@@ -119,7 +120,7 @@ def tune(
             "moved": moved,
             "origins": list(ensemble.origins),
             "sizes": torch.bincount(own, minlength=ensemble.clusters).tolist(),
-            "alpha": settings.alpha * epoch / settings.tune_epochs,
+            "alpha": settings.alpha * epoch / settings.tune_epochs if epoch > hold else None,  # None: as for l1
             **sums.means(),
             "validation_loss": _number(per_page(nats[np.arange(len(held)), held], tokens)),
             "kept_loss": _number(system.loss if len(held) else float("nan")),

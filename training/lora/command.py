@@ -72,9 +72,9 @@ def lora(
     from transformers.utils.logging import disable_progress_bar
 
     from training.dataset import Dataset
+    from training.hardware import device_named
     from training.lora import base as bases
     from training.run import default_runs
-    from training.train_command import device_of
 
     if out.exists():
         raise fail(f"--out {out}: it exists already; name a directory that does not")
@@ -96,7 +96,7 @@ def lora(
     )
     disable_progress_bar()  # transformers' own bars: they would stand between ours
     try:
-        place = device_of(device)
+        place = device_named(device)
         bases.check_machine(settings, place)
         loaded = Dataset.load(dataset)
         tokenizer = bases.load_tokenizer(base)

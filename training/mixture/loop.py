@@ -17,10 +17,10 @@ import torch
 from torch import nn
 
 from browsing.console import STDERR, progress
-from training.batches import Example, collate, epoch_rows, seed_of
-from training.dropout import dropping
+from training.batches import Example, epoch_rows, seed_of
 from training.hardware import Hardware, adamw
 from training.hetlm.keeping import SHARED, Keeper, System, Version
+from training.learning import one_pass, schedule
 from training.mixture.evidence import (
     Evidence,
     Floats,
@@ -32,9 +32,9 @@ from training.mixture.evidence import (
 )
 from training.mixture.merge import average, costs_nothing, likeliest
 from training.predictors import load_weights, weights_of
-from training.pretrain import CLIP, AfterEpoch, per_page, set_rate
+from training.pretrain import AfterEpoch, per_page
 from training.run import Run, State, adam_tensors, restore_adam, under
-from training.scoring import target_nats, token_nats
+from training.scoring import target_nats
 from training.screen import EpochTable
 
 STAGE = "mixture"
@@ -195,23 +195,21 @@ def _maximise(
     Each predictor takes as many steps as its users fill batches: a batch holds users of one cluster alone.
     """
     settings = run.settings
-    epochs = settings.tune_epochs
     summed, counted = 0.0, 0
+
+    def rate(share: float) -> float:
+        return settings.predictor_learning_rate * schedule((epoch - 1 + share) / settings.tune_epochs)
+
     with progress(f"fine-tuning, round {epoch}", sum(map(len, own)), "samples") as advance:
         for k, (predictor, critic) in enumerate(zip(clusters.predictors, clusters.critics, strict=True)):
             mine = own[k]
             seed = seed_of(settings.seed, STAGE, "rows", epoch, clusters.origins[k])
             batches = list(epoch_rows(lengths[mine], settings.tune_batch_size, seed))[: settings.limit_batches]
-            for step, places in enumerate(batches):
-                batch = collate(train, mine[places], hardware.device)
-                with hardware.autocast(), dropping(predictor, settings.dropout):
-                    nats = token_nats(predictor, batch.ids, batch.scored)
-                tokens = int(batch.scored.sum())
-                set_rate(critic, settings.predictor_learning_rate, (epoch - 1 + step / len(batches)) / epochs)
-                hardware.backward(nats.sum() / tokens)
-                hardware.step(critic, predictor, CLIP)
-                summed, counted = summed + float(nats.detach().sum()), counted + tokens
-                advance(len(places))
+            rows = [mine[places] for places in batches]
+            steps = one_pass(predictor, critic, train, rows, rate, hardware, settings.dropout)
+            for batch, (nats, tokens) in zip(rows, steps, strict=True):
+                summed, counted = summed + nats, counted + tokens
+                advance(len(batch))
     return summed / max(counted, 1)
 
 

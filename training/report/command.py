@@ -25,7 +25,11 @@ def report(
     ] = None,
     run: Annotated[
         Path | None,
-        typer.Option(metavar="DIRECTORY", help="Take the training's log from this run, not from the bundle."),
+        typer.Option(
+            metavar="DIRECTORY",
+            help="Take the training's log from this run's directory, with the times, which are not in the bundle. By "
+            "default the times come from the run that made it, where that is still among $HETLM_HOME/runs.",
+        ),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="End with one line of JSON on stdout, and nothing else there.")
@@ -50,15 +54,20 @@ def report(
         raise fail(f"--run {run}: it has no log.jsonl; `hetlm train` prints a run's directory when it starts")
     from browsing.bundle import verify
     from training.report.render import page, sections
-    from training.report.story import Story, read_log, read_results
+    from training.report.story import Story, read_results
+    from training.run import default_runs
+    from training.training_log import RUN_LOG, TrainingLog, read_log
 
     try:
         manifest = verify(bundle)
         story = Story.of(bundle, manifest)
         measured, timings = read_results(results or [], manifest)
         story = replace(story, measured=measured, timings=timings)
+        log = TrainingLog.load(bundle)
         if run is not None:
-            story = replace(story, records=read_log(run / "log.jsonl"))
+            story = replace(story, records=read_log(run / RUN_LOG))
+        elif log is not None:
+            story = replace(story, records=log.timed(default_runs()))
     except ValueError as error:
         raise fail(str(error)) from error
     parts = sections(story)

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from training.report import figures
 from training.report.blocks import NONE, Block, Figure, Missing, Section, Table, Words, count, number, percent
-from training.report.story import Record, Story
+from training.report.story import Story
+from training.training_log import Record
 
 RULES = {
     "random": "random clusters of the same sizes",
@@ -161,11 +162,10 @@ def warm(story: Story) -> Section:
             "A warm start, its cost and its gain.", "hetlm train DATASET --out BUNDLE --warm-start synthetic"
         )
         return Section("warm", title, (missing,))
-    pretraining = _seconds(story.of_stage("pretrain"))
     words = [
         "Before it saw the log, the model was trained on synthetic browsing, in which every visitor has pages of their "
         "own: there it learns to copy and to read habits.",
-        f"Cost: {_seconds(epochs)} s for {len(epochs)} epochs; pretraining on the log took {pretraining} s.",
+        _cost(epochs, story.of_stage("pretrain")),
     ]
     blocks: list[Block] = []
     if choices:
@@ -176,9 +176,10 @@ def warm(story: Story) -> Section:
         words.append(
             f"Gain: after a short probe on the log the selection users' loss is {number(losses[0])} nats per page "
             f"without it and {number(losses[best])} after {best} synthetic epoch{'' if best == 1 else 's'} of "
-            f"{count(choice['users'])} visitors, as many as were taken: {gained} gained. The probes took "
-            f"{count(choice['probe_seconds'])} s."
+            f"{count(choice['users'])} visitors, as many as were taken: {gained} gained."
         )
+        if choice.get("probe_seconds") is not None:
+            words.append(f"The probes took {count(choice['probe_seconds'])} s.")
         points = [(float(place), loss) for place, loss in enumerate(losses)]
         alt = "Loss after the probe by synthetic epochs: " + ", ".join(f"{x:.0f}: {y:.3f}" for x, y in points)
         svg = figures.lines(alt, {"probe": points}, "synthetic epochs", "nats per page")
@@ -186,8 +187,15 @@ def warm(story: Story) -> Section:
     return Section("warm", title, (Words((" ".join(words),)), *blocks))
 
 
-def _seconds(records: Sequence[Record]) -> str:
-    return count(sum(float(r["seconds"]) for r in records if r.get("seconds") is not None))
+def _cost(warm: Sequence[Record], pretrain: Sequence[Record]) -> str:
+    epochs = f"{len(warm)} epoch{'' if len(warm) == 1 else 's'}"
+    if not all("seconds" in record for record in (*warm, *pretrain)):
+        return (
+            f"Cost: {epochs}. How long it took is not in the bundle, whose version times would change, but in the log "
+            "of its run: hetlm report --run DIRECTORY shows it."
+        )
+    seconds = [count(sum(float(record["seconds"]) for record in records)) for records in (warm, pretrain)]
+    return f"Cost: {seconds[0]} s for {epochs}; pretraining on the log took {seconds[1]} s."
 
 
 def _epoch(record: Record) -> int:

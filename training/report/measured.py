@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from training.evaluation.comparison import Difference
-from training.evaluation.composites import composites, metrics
-from training.evaluation.metrics import Floats
+from training.evaluation.compare.comparison import Difference
+from training.evaluation.compare.composites import composites, metrics
+from training.evaluation.metrics.pages import Floats
 from training.evaluation.result import Row
 from training.report import figures, labels
 from training.report.blocks import (

@@ -6,42 +6,25 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from browsing.bundle import Manifest, load_profiles
 from browsing.calibration import Calibration
 from browsing.profiles import Profiles
 from training.dataset import DatasetInfo
-from training.evaluation.bootstrap import RESAMPLES
-from training.evaluation.comparison import Difference
-from training.evaluation.paired import ComparisonError, Result, compare
+from training.evaluation.compare.comparison import Difference
+from training.evaluation.compare.paired import ComparisonError, Result, compare
+from training.evaluation.metrics.bootstrap import RESAMPLES
 from training.evaluation.result import Evaluation
-from training.evaluation.timing_result import Timing
+from training.evaluation.timing.result import Timing
 from training.evaluation.users import users_path
 from training.report import labels
+from training.training_log import Record, TrainingLog, of_stage
 
-TRAINING_LOG = "training-log.json"
 DATASET = "dataset.json"
-
-Record = Mapping[str, Any]
-"""One line of a run's log: `stage`, `epoch`, and what the stage measured."""
-
-
-class TrainingLog(BaseModel):
-    """`training-log.json`: the run's records, so that the bundle tells its own training."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    schema_version: Literal[1] = 1
-    records: tuple[dict[str, Any], ...]
-
-    @classmethod
-    def of(cls, records: Sequence[Record]) -> Self:
-        """The same records in whatever order give the same document, and so the same bundle."""
-        return cls(records=tuple(dict(r) for r in sorted(records, key=lambda r: (r["stage"], r["epoch"]))))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,10 +85,10 @@ class Story:
     @classmethod
     def of(cls, root: Path, manifest: Manifest) -> Self:
         """Read the small files of a bundle; `manifest` may not be sealed yet. Raises `ValueError` for a broken one."""
-        log, info = root / TRAINING_LOG, root / DATASET
+        log, info = TrainingLog.load(root), root / DATASET
         return cls(
             manifest,
-            TrainingLog.model_validate_json(log.read_bytes()).records if log.is_file() else (),
+            () if log is None else log.records,
             DatasetInfo.model_validate_json(info.read_bytes()) if info.is_file() else None,
             load_profiles(root),
             Calibration.load(root / "calibration.json"),
@@ -152,19 +135,8 @@ class Story:
         )
 
     def of_stage(self, *stages: str) -> list[Record]:
-        """The records of some stages, by epoch: a run that went on after an interruption has them in another order."""
-        return sorted((record for record in self.records if record["stage"] in stages), key=lambda r: int(r["epoch"]))
-
-
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """The records of a run's `log.jsonl`. Raises `ValueError` for a line that is none."""
-    try:
-        records = [json.loads(line) for line in path.read_text().splitlines()]
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} is not the log of a training run: {error}") from error
-    if not all(isinstance(record, dict) and "stage" in record for record in records):
-        raise ValueError(f"{path} is not the log of a training run: a line has no stage")
-    return records
+        """The records of some stages, by epoch."""
+        return of_stage(self.records, *stages)
 
 
 def read_results(paths: Sequence[Path], manifest: Manifest) -> tuple[list[Measured], list[Timing]]:

@@ -13,7 +13,7 @@ from tests.training.baselines.people import OUTCOMES, VOCABULARY, simulated, vis
 from training.baselines.journeys import journeys
 from training.baselines.markov import PRIORS, back_off_chain, mixture_of_chains, single_chain
 from training.dataset import Sample
-from training.evaluation.loss import markov_nats
+from training.evaluation.metrics.loss import markov_nats
 
 AB = Vocabulary(["a", "b"])
 A, B = 4, 5

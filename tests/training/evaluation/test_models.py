@@ -18,12 +18,12 @@ from tests import tiny
 from tests.training import datasets
 from training.dataset import Dataset
 from training.evaluation import run, validation
-from training.evaluation.compare_command import compare
-from training.evaluation.comparison import Comparison
-from training.evaluation.loss import pairs, predictor_nats
+from training.evaluation.compare.command import compare
+from training.evaluation.compare.comparison import Comparison
+from training.evaluation.metrics.loss import pairs, predictor_nats
+from training.evaluation.metrics.text import bleu
 from training.evaluation.result import Evaluation
 from training.evaluation.routing import pooled, questions
-from training.evaluation.text import bleu
 from training.evaluation.users import users_path
 
 OPTIONS = Options(samples=4, seed=1)

@@ -13,8 +13,8 @@ from browsing.forecast import Forecast, OutcomeForecast, Question
 from tests import tiny
 from tests.training.evaluation.site import sample
 from training.dataset import Sample
-from training.evaluation.decisions import Threshold
-from training.evaluation.loss import Loss
+from training.evaluation.metrics.decisions import Threshold
+from training.evaluation.metrics.loss import Loss
 from training.evaluation.result import Decode, TextMetrics
 from training.evaluation.rows import Judgement, Site
 from training.evaluation.summary import Sampling, rows

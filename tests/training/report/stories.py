@@ -19,11 +19,14 @@ from browsing.profiles import (
 from tests import tiny
 from tests.training.evaluation.site import return_model
 from training.dataset import Dataset
-from training.report.story import DATASET, TRAINING_LOG, TrainingLog
+from training.report.story import DATASET
 from training.run import write_json
+from training.training_log import TRAINING_LOG, TrainingLog
 
 EVIL = "/<script>alert(1)</script>"
 
+RUN = "0123456789abcdef"
+"""The run that made the bundle."""
 SIZES = [[30, 20, 10], [35, 25], [40, 20]]
 RECORDS: list[dict[str, Any]] = [
     {"stage": "warm", "epoch": 1, "train_loss": 3.0, "seconds": 12.5},
@@ -103,7 +106,7 @@ def complete(root: Path, dataset: Dataset) -> Manifest:
     and `kind 1`."""
     manifest = tiny.bundle(root)
     write_json(root / PROFILES, profiles().model_dump(mode="json"))
-    write_json(root / TRAINING_LOG, TrainingLog.of(RECORDS).model_dump(mode="json"))
+    write_json(root / TRAINING_LOG, TrainingLog.of(RECORDS, RUN).model_dump(mode="json"))
     return_model().save(root / RETURNS)
     write_json(root / DATASET, dataset.info.model_dump(mode="json"))
     settings = {"preset": "demo", "warm_start": "synthetic"}

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from browsing.bundle import verify
 from tests import tiny
 from tests.training.report.conftest import Place
-from tests.training.report.stories import RECORDS
+from tests.training.report.stories import RECORDS, RUN
 from training.report.command import report
 
 APP = typer.Typer()
@@ -53,6 +53,22 @@ def test_a_runs_log_replaces_the_bundles(place: Place, tmp_path: Path) -> None:
     broken = run(place.bundle, "--run", tmp_path, "--out", tmp_path / "r.html")
     assert broken.exit_code == 2
     assert "has no stage" in broken.stderr.replace("\n", " ")
+
+
+def test_times_come_from_the_run_that_made_the_bundle(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HETLM_HOME", str(tmp_path))
+    assert run(place.bundle, "--out", tmp_path / "r.html").exit_code == 0
+    assert "How long it took is not in the bundle" in (tmp_path / "r.html").read_text()
+    (tmp_path / "runs" / RUN).mkdir(parents=True)
+    log = tmp_path / "runs" / RUN / "log.jsonl"
+    # Whatever else that run may have become since: its times alone are taken.
+    log.write_text("".join(json.dumps({**record, "rules": {"selector": 9.125}}) + "\n" for record in RECORDS))
+    assert run(place.bundle, "--out", tmp_path / "r.html").exit_code == 0
+    page = (tmp_path / "r.html").read_text()
+    assert "Cost: 12 s for 1 epoch; pretraining on the log took 12 s." in page
+    assert "9.125" not in page
 
 
 def test_results_of_another_bundle_are_refused(place: Place, tmp_path: Path) -> None:

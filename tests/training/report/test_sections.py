@@ -11,8 +11,8 @@ import pytest
 from browsing.bundle import verify
 from tests.training.report.conftest import Place
 from tests.training.report.stories import RECORDS
-from training.evaluation.comparison import Difference
-from training.evaluation.timing_result import Timing
+from training.evaluation.compare.comparison import Difference
+from training.evaluation.timing.result import Timing
 from training.report import about, chances, learnt, measured, returning, summary
 from training.report.blocks import NONE, Figure, Missing, Section, Table, Words
 from training.report.story import Story, read_results
@@ -179,10 +179,18 @@ def test_clusters_that_were_given_up_are_owned_up_to(story: Story) -> None:
 
 
 def test_the_warm_starts_cost_and_gain(story: Story) -> None:
-    text = words(learnt.warm(story))
-    assert "Cost: 12 s for 1 epochs; pretraining on the log took 12 s." in text
+    text = words(learnt.warm(replace(story, records=RECORDS)))
+    assert "Cost: 12 s for 1 epoch; pretraining on the log took 12 s." in text
+    assert "The probes took 2 s." in text
     assert "2.500 nats per page without it and 2.250 after 1 synthetic epoch of 500 visitors" in text
     assert "0.250 gained" in text
+
+
+def test_a_bundle_keeps_no_times_and_says_where_they_are(story: Story) -> None:
+    text = words(learnt.warm(story))
+    assert "Cost: 1 epoch. How long it took is not in the bundle" in text
+    assert "0.250 gained" in text
+    assert "probes took" not in text
 
 
 def test_times_come_from_a_timing(story: Story) -> None:

@@ -97,8 +97,8 @@ def prompt(
     from training.baselines.text.baseline import Limits, TextBaseline
     from training.baselines.text.measure import measured
     from training.dataset import Dataset
-    from training.evaluation import tables
     from training.evaluation.run import fingerprint, write
+    from training.evaluation.tables import screen
     from training.evaluation.validation import choose
     from training.run import default_runs
 
@@ -140,7 +140,7 @@ def prompt(
     if baseline.tally is not None:
         _tell(baseline.tally)
     if not as_json:
-        tables.show(result, Console(highlight=False))
+        screen.show(result, Console(highlight=False))
     emit(result.model_dump(mode="json"), as_json)
 
 

@@ -13,11 +13,11 @@ from training.baselines.text.baseline import Limits, TextBaseline
 from training.baselines.text.endpoint import Endpoint
 from training.dataset import Dataset, Sample, Split
 from training.evaluation.machine import Stages, machine, peak_memory_mib
+from training.evaluation.metrics.text import bleu
 from training.evaluation.result import Evaluation, Settings, TextMetrics
 from training.evaluation.rows import Judgement, Pages, Site
 from training.evaluation.run import fingerprint
 from training.evaluation.summary import Sampling, rows
-from training.evaluation.text import bleu
 from training.evaluation.users import per_user
 
 

@@ -1,0 +1,1 @@
+"""Tables from the documents of evaluations: on screen, in Markdown, in the LaTeX of the paper."""

@@ -1,0 +1,1 @@
+"""Inference time per configuration, side by side (HeTLM, Table 18)."""

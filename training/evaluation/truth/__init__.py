@@ -1,0 +1,1 @@
+"""An evaluation beside the truth, where a simulator knows it."""
