@@ -1,0 +1,1 @@
+"""Whether what is asked and answered still resembles what the bundle was trained on."""
