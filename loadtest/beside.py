@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import secrets
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,7 +24,14 @@ NDJSON = "application/x-ndjson"
 ITEMS = 50
 """Of one `/predict/batch`."""
 POLL_SECONDS = 1.0
+PATIENCE = 60.0
+"""Seconds for which a first file that is refused is handed over again."""
+NOT_NOW = (429, 503)
 _ENDED = ("done", "failed", "cancelled")
+
+
+class NotNowError(RuntimeError):
+    """Refused honestly: to be tried again."""
 
 
 class _Items(BaseModel):
@@ -34,7 +42,8 @@ class _Items(BaseModel):
 
 @dataclass
 class FileWork:
-    """Keeps the service busy with files until `stop`. `rows`: of one file."""
+    """Keeps the service busy with files until `stop`. `rows`: of one file. What is refused is tried again; any other
+    answer that is none ends the work, and the account says so."""
 
     client: httpx.AsyncClient
     questions: Sequence[Question]
@@ -44,29 +53,40 @@ class FileWork:
     _scored: int = 0
     _files: int = 0
     _wrong: int = 0
+    _refused: int = 0
+    _ended: str | None = None
     _began: float = 0.0
     _job: BatchJob | None = None
     _task: asyncio.Task[None] | None = field(default=None, repr=False)
 
     async def start(self) -> None:
         """The first file is handed over when this returns. Raises `ServiceError`."""
-        self._began = asyncio.get_running_loop().time()
-        self._job = await self._submit()
+        loop = asyncio.get_running_loop()
+        self._began = loop.time()
+        while True:
+            try:
+                self._job = await self._submit()
+                break
+            except NotNowError as refusal:
+                self._refused += 1
+                if loop.time() > self._began + PATIENCE:
+                    raise ServiceError(f"no file is taken: {refusal}") from None
+                await asyncio.sleep(POLL_SECONDS)
         if self._job is None:
             self.route = "/predict/batch"
         self._task = asyncio.create_task(self._work())
 
     async def stop(self) -> Batch:
-        """What was done; what is under way is given up. Raises `ServiceError`."""
+        """What was done; what is under way is given up. A service that is gone by now takes nothing of it back."""
         if self._task is None:
             raise RuntimeError("not started")
         self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        await asyncio.gather(self._task, return_exceptions=True)
         if self._job is not None:
-            gone = await self.client.delete(f"/batches/{self._job.id}")
-            if gone.status_code == 200 and self._job.state not in _ENDED:
-                self._scored += BatchJob.model_validate_json(gone.content).done
+            with contextlib.suppress(httpx.TransportError, ValidationError):
+                gone = await self.client.delete(f"/batches/{self._job.id}")
+                if gone.status_code == 200 and self._job.state not in _ENDED:
+                    self._scored += BatchJob.model_validate_json(gone.content).done
         seconds = asyncio.get_running_loop().time() - self._began
         return Batch(
             route=self.route,
@@ -74,14 +94,22 @@ class FileWork:
             rows_per_second=round(self._scored / seconds, 3),
             files=self._files,
             wrong=self._wrong,
+            refused=self._refused,
+            ended=self._ended,
         )
 
     async def _work(self) -> None:
         while True:
             try:
                 await (self._items() if self.route == "/predict/batch" else self._file())
+            except NotNowError:
+                self._refused += 1
+                await asyncio.sleep(POLL_SECONDS)
             except httpx.TransportError:
                 await asyncio.sleep(POLL_SECONDS)  # a service that was killed and comes again
+            except (ServiceError, ValidationError) as error:
+                self._ended = f"{type(error).__name__}: {error}" if isinstance(error, ServiceError) else "malformed job"
+                return
 
     async def _submit(self) -> BatchJob | None:
         """A new job; None where the service has no `/batches`."""
@@ -89,6 +117,8 @@ class FileWork:
         response = await self.client.post("/batches", content=lines, headers={"Content-Type": NDJSON})
         if response.status_code in (404, 405):
             return None
+        if response.status_code in NOT_NOW:
+            raise NotNowError(f"POST /batches answered {response.status_code}: {_detail(response)}")
         if response.status_code != 202:
             raise ServiceError(f"POST /batches answered {response.status_code}: {_detail(response)}")
         return BatchJob.model_validate_json(response.content)
@@ -108,20 +138,21 @@ class FileWork:
                 self._wrong += self.rows
                 self._job = None
                 return
-        self._scored += self._job.done
+        wrong = await self._wrong_rows(self._job) if self._job.state == "done" else self.rows
+        ended, self._job = self._job, None  # counted once, whatever becomes of it
+        self._scored += ended.done
         self._files += 1
-        if self._job.state == "done":
-            self._wrong += await self._wrong_rows(self._job)
-        else:
-            self._wrong += self.rows
+        self._wrong += wrong
+        if ended.state != "done":
             await asyncio.sleep(POLL_SECONDS)  # what failed at once would fail at once again
-        await self.client.delete(f"/batches/{self._job.id}")
-        self._job = None
+        await self.client.delete(f"/batches/{ended.id}")
 
     async def _wrong_rows(self, job: BatchJob) -> int:
         """Read as it comes, so that the generator gets on between two pieces."""
         rows = Rows(self.questions, self.rows)
         async with self.client.stream("GET", f"/batches/{job.id}/results", headers={"Accept": NDJSON}) as response:
+            if response.status_code in NOT_NOW:
+                raise NotNowError(f"the result was answered {response.status_code}")
             if response.status_code == 200:
                 async for line in response.aiter_lines():
                     rows.see(line)
@@ -130,15 +161,16 @@ class FileWork:
     async def _items(self) -> None:
         chosen = [self.questions[(self._files * ITEMS + i) % len(self.questions)] for i in range(ITEMS)]
         document = b'{"items":[' + b",".join(question.body for question in chosen) + b"]}"
-        response = await self.client.post("/predict/batch", content=document, headers={"Content-Type": JSON})
-        self._files += 1
-        if response.status_code in (429, 503):
-            await asyncio.sleep(POLL_SECONDS)
-        elif response.status_code != 200:
+        request_id = f"files-{secrets.token_hex(4)}"
+        headers = {"Content-Type": JSON, "X-Request-Id": request_id}
+        response = await self.client.post("/predict/batch", content=document, headers=headers)
+        if response.status_code in NOT_NOW:
+            raise NotNowError(f"POST /predict/batch answered {response.status_code}")
+        if response.status_code != 200:
             raise ServiceError(f"POST /predict/batch answered {response.status_code}: {_detail(response)}")
-        else:
-            self._scored += ITEMS
-            self._wrong += wrong_items(response.content, chosen, self.versions)
+        self._files += 1
+        self._scored += ITEMS
+        self._wrong += wrong_items(response.content, chosen, request_id, self.versions)
 
 
 class Rows:
@@ -170,15 +202,16 @@ class Rows:
         return self._stray + len(self._bad | {row for row in range(self._rows) if self._seen[row] != 1})
 
 
-def wrong_items(content: bytes, chosen: Sequence[Question], versions: frozenset[str]) -> int:
-    """Items of a `/predict/batch` that are not right, in number and order too."""
+def wrong_items(content: bytes, chosen: Sequence[Question], request_id: str, versions: frozenset[str]) -> int:
+    """Items of a `/predict/batch` that are not right, in number and order too. `request_id`: of the whole; an item's
+    is `<request_id>.<place>`."""
     try:
         items = _Items.model_validate_json(content).items
     except ValidationError:
         return len(chosen)
     right = sum(
-        isinstance(item, Answer) and wrong(item, question, item.request_id, versions, None) is None
-        for item, question in zip(items, chosen, strict=False)
+        isinstance(item, Answer) and wrong(item, question, f"{request_id}.{place}", versions, None) is None
+        for place, (item, question) in enumerate(zip(items, chosen, strict=False))
     )
     return max(len(chosen), len(items)) - right
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from loadtest.arrivals import Times
@@ -47,6 +47,10 @@ class Fate:
     def lag(self) -> float:
         """How late the generator itself was."""
         return self.sent - self.intended
+
+    def later(self, seconds: float) -> Fate:
+        """The same, as of a run that started so much earlier."""
+        return replace(self, intended=self.intended + seconds, sent=self.sent + seconds, ended=self.ended + seconds)
 
 
 class Ask(Protocol):

@@ -65,6 +65,8 @@ def failures(result: Result) -> list[str]:
         found.append("after the fault the model did not come back")
     if result.batch is not None and result.batch.wrong:
         found.append(f"{result.batch.wrong} rows of the files are lost, doubled, another visitor's or not scored")
+    if result.batch is not None and result.batch.ended:
+        found.append(f"the work on files ended early: {result.batch.ended}")
     if result.pairs is not None:
         found += pairs.failures(result.pairs)
     found += [_rising(trend) for trend in result.trends or () if not trend.flat]

@@ -115,6 +115,7 @@ def failures(pairs: Pairs) -> list[str]:
     found = []
     if pairs.p95_ratio.mean > pairs.limit:
         found.append(f"p95 with a file beside it is {pairs.p95_ratio.mean:.3f} times p95 without, above {pairs.limit}")
+    found += [f"the work on files ended early: {pair.batch.ended}" for pair in pairs.pairs if pair.batch.ended]
     if bad := sum(pair.batch.wrong for pair in pairs.pairs):
         found.append(f"{bad} rows of the files are lost, doubled, another visitor's or not scored")
     return found

@@ -89,7 +89,7 @@ class Fault(_Document):
 class Trend(_Document):
     """A quantity of the server's processes over the run, its warm-up left out."""
 
-    name: Literal["memory", "descriptors", "threads", "connections"]
+    name: Literal["memory", "descriptors", "threads", "connections", "tasks"]
     unit: str
     samples: int
     median: float
@@ -108,6 +108,8 @@ class Batch(_Document):
     rows_per_second: float
     files: int = Field(description="jobs or requests that came to their end")
     wrong: int = Field(description="rows lost, doubled, or another visitor's; items that failed")
+    refused: int = Field(default=0, description="times that a file, or its result, was refused for now")
+    ended: str | None = Field(default=None, description="why the work ended before the run did; None where it did not")
 
 
 class Ratio(_Document):

@@ -54,7 +54,7 @@ class Stage:
         asker = Asker(self.client, plan, self.checker, timeout=self.asked.timeout)
         cpu, wall = time.process_time(), time.perf_counter()
         with progress(label, len(plan.times), "requests") as advance:
-            async with _beside([companion(begin) for companion in companions]):
+            async with beside([companion(begin) for companion in companions]):
                 fates = await drive(plan.times, asker, bound=self.asked.bound, begin=begin, advance=advance)
         return Driven(plan, fates, time.process_time() - cpu, time.perf_counter() - wall)
 
@@ -90,7 +90,8 @@ class Stage:
 
 
 @asynccontextmanager
-async def _beside(work: Sequence[Coroutine[object, object, None]]) -> AsyncIterator[None]:
+async def beside(work: Sequence[Coroutine[object, object, None]]) -> AsyncIterator[None]:
+    """The work goes on meanwhile and is stopped at the end; an error of its own is raised then."""
     tasks = [asyncio.create_task(one) for one in work]
     try:
         yield

@@ -20,7 +20,7 @@ LEAST = 12
 _HOUR = 3_600.0
 _MIB = 2.0**20
 
-Name = Literal["memory", "descriptors", "threads", "connections"]
+Name = Literal["memory", "descriptors", "threads", "connections", "tasks"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,8 @@ QUANTITIES = (
     Quantity("threads", "", 1.0, 0.02, 1.0),
     Quantity("connections", "", 1.0, 0.02, 2.0),
 )
+TASKS = Quantity("tasks", "", 1.0, 0.02, 2.0)
+"""Of the service's event loop: only a service that is made to tell has them (`loadtest.soak`)."""
 
 
 def trends(samples: Sequence[Sample]) -> tuple[Trend, ...] | None:

@@ -12,12 +12,9 @@ import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from browsing.newest import newest
 from browsing.vocabulary import Vocabulary
 
-MAX_SESSIONS = 200
-MAX_SESSION_PAGES = 500
-MAX_PAGES = 5_000
-"""What one request may hold; of a longer history the newest sessions are sent."""
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 _ATTEMPTS = 200
 
@@ -102,17 +99,9 @@ def _no_split(path: Path, error: Exception) -> VisitorError:
 
 
 def _newest(history: Sequence[Sequence[str]], started: Sequence[datetime]) -> Visitor:
-    """As much of the newest side as one request may hold."""
-    kept: list[tuple[datetime, Pages]] = []
-    total = 0
-    for at, session in zip(reversed(started), reversed(history), strict=True):
-        pages = tuple(session[-MAX_SESSION_PAGES:])
-        total += len(pages)
-        if len(kept) == MAX_SESSIONS or total > MAX_PAGES:
-            break
-        kept.append((_utc(at), pages))
-    kept.reverse()
-    return Visitor(tuple(pages for _, pages in kept), tuple(at for at, _ in kept))
+    """As much of the newest side as one request may hold. Raises `TypeError` for a session that is null."""
+    kept = newest(started, history)
+    return Visitor(tuple(tuple(pages) for _, pages in kept), tuple(_utc(at) for at, _ in kept))
 
 
 def _utc(time: datetime) -> datetime:

@@ -12,17 +12,19 @@ from fastapi.responses import Response, StreamingResponse
 from pydantic import ValidationError
 
 from service.batch import Answer, Batch, items_of
-from service.health import Health
+from service.health import Readiness
 from service.limits import read_json
 from service.metrics import Metrics
-from service.pipeline import RETRY_AFTER, Pipeline
+from service.pipeline import RETRY_AFTER
 from service.problems import MEDIA_TYPE, ProblemError, invalid, request_id_of
-from service.resilience.departure import unless_left
+from service.resilience.disconnect import cancelled_on_disconnect
+from service.responses import json_response
 from service.schemas import BatchResponse, LiveResponse, PredictRequest, PredictResponse, ReadyResponse
 from service.scoring.online import Online
 from service.security.guard import pay
 from service.security.values import MAX_VALUES, bounded
 from service.settings import Settings
+from service.versions.router import Router
 
 NDJSON = "application/x-ndjson"
 JSON = "application/json"
@@ -43,7 +45,7 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def routes(
-    pipeline: Pipeline, batch: Batch, health: Health, metrics: Metrics, settings: Settings, online: Online
+    versions: Router, batch: Batch, health: Readiness, metrics: Metrics, settings: Settings, online: Online
 ) -> APIRouter:
     """All addresses of the main port. The bodies' schemas and examples come from `service.openapi`."""
     router = APIRouter()
@@ -59,20 +61,16 @@ def routes(
         try:
             body = await read_json(request, settings.body_limit_bytes, settings.body_timeout_seconds)
             bounded(body, MAX_VALUES)
-            try:
-                asked = PredictRequest.model_validate_json(body)
-            except ValidationError as error:
-                raise invalid(error) from None
-            with online.request():
-                answer = await unless_left(request, pipeline.answer(asked, request_id_of(request) or ""))
-        except ProblemError as problem:
-            if problem.kind != "departed":
-                metrics.no_prediction("refused" if problem.status < 500 else "failed")
+            asked = PredictRequest.model_validate_json(body)
+        except ValidationError as error:
+            metrics.no_prediction("refused")
+            raise invalid(error) from None
+        except Exception as error:
+            metrics.no_prediction("refused" if isinstance(error, ProblemError) else "failed")
             raise
-        except Exception:
-            metrics.no_prediction("failed")
-            raise
-        return Response(answer.model_dump_json(), media_type=JSON, headers={"Cache-Control": "no-store"})
+        with online.request():
+            answer = await cancelled_on_disconnect(request, versions.answer(asked, request_id_of(request) or ""))
+        return json_response(answer)
 
     @router.post(
         "/predict/batch",
@@ -90,7 +88,7 @@ def routes(
         headers = {"Cache-Control": "no-store"}
         if NDJSON in request.headers.get("accept", ""):
             return StreamingResponse(_lines(answers), media_type=NDJSON, headers=headers)
-        documents = await unless_left(request, _documents(answers))
+        documents = await cancelled_on_disconnect(request, _documents(answers))
         return Response('{"items":[' + ",".join(documents) + "]}", media_type=JSON, headers=headers)
 
     @router.get("/livez", response_model=LiveResponse, summary="Whether the process runs")
@@ -113,8 +111,8 @@ def routes(
                 headers={"Retry-After": RETRY_AFTER},
             )
         ready = ReadyResponse(
-            bundle_version=pipeline.bundle.manifest.version,
-            clusters=pipeline.bundle.clusters,
+            bundle_version=versions.serving.version,
+            clusters=versions.serving.bundle.clusters,
             clusters_down=health.down,
         )
         return Response(ready.model_dump_json(), media_type=JSON)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import random
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TextIO
@@ -16,41 +15,48 @@ from structlog.typing import FilteringBoundLogger
 
 from browsing.bundle import Bundle
 from browsing.encoder import Encoder
+from browsing.encoders.of_bundle import encoder_of
 from browsing.engine import Engine
-from browsing.engines.markov import MarkovEngine
-from browsing.forecast import Forecaster
 from service import openapi, problems
 from service.api import routes
 from service.batch import Batch
-from service.cache.embedder import Embedder
 from service.cache.memory import MemoryStore
-from service.cache.record import Keys
 from service.cache.redis import RedisStore
 from service.cache.store import Store
 from service.console.routes import console_routes
-from service.engines.revived import RevivedEngine
-from service.health import Health
-from service.jobs.home import HomeError
+from service.engines.supervised import SupervisedEngine
+from service.health import Readiness
 from service.jobs.jobs import Jobs
 from service.jobs.meter import Meter
 from service.jobs.routes import batch_routes
-from service.jobs.worker import Rules, Served
+from service.jobs.storage import StorageError
+from service.jobs.worker import Rules
 from service.logs import logger
 from service.metrics import Metrics
+from service.monitoring.monitoring import Monitoring
 from service.observe import Observe
 from service.pipeline import Pipeline
-from service.resilience.admission import Admission
-from service.resilience.circuits import Circuits
-from service.resilience.forecasts import Forecasts
+from service.resilience.admission import Entrance
 from service.scoring.inputs import limits_of
 from service.scoring.online import Online
 from service.scoring.scorer import Scorer
+from service.scoring.served import Served
 from service.security import access, admin
 from service.security.guard import Guard
 from service.security.headers import Headers
-from service.security.key_file import KeyFileError, LiveKeys
+from service.security.key_file import KeyFileError
+from service.security.live_keys import LiveKeys
 from service.security.rates import Rate, Rates
 from service.settings import Settings
+from service.versions.deployer import Deployer, Makers, Shared
+from service.versions.embedders import Embedders
+from service.versions.fleet import Fleet
+from service.versions.memory import Memory, StartError, first, first_canary
+from service.versions.registry import Registry
+from service.versions.rollout import Limits, Rollouts
+from service.versions.router import Router
+from service.versions.routes import bundle_routes
+from service.versions.split import split_of
 
 
 class ConfigurationError(ValueError):
@@ -64,16 +70,33 @@ class Service:
     app: FastAPI
     metrics_app: Starlette
     admin_app: FastAPI
-    pipeline: Pipeline
-    bundle: Bundle
-    health: Health
+    router: Router
+    health: Readiness
     log: FilteringBoundLogger
+
+    @property
+    def bundle(self) -> Bundle:
+        """The one that is served now."""
+        return self.router.serving.bundle
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """Of the bundle that is served now."""
+        return self.router.serving.pipeline
 
 
 def load(settings: Settings) -> Bundle:
-    """The verified bundle. Raises `BundleError`, `ConfigurationError`."""
+    """The verified bundle to start with. Raises `BundleError`, `ConfigurationError`."""
+    if settings.bundles is not None:
+        try:
+            found = first(Registry(settings.bundles), Memory(settings.bundles), settings.bundle_version)
+        except StartError as error:
+            raise ConfigurationError(str(error)) from None
+        return Bundle.load(found.root, found.version)
     if settings.bundle is None:
-        raise ConfigurationError("no bundle: name its directory (hetlm serve BUNDLE, or HETLM_BUNDLE)")
+        raise ConfigurationError(
+            "no bundle: name its directory (hetlm serve BUNDLE, or HETLM_BUNDLE), or a folder of bundles (--bundles)"
+        )
     return Bundle.load(settings.bundle, settings.bundle_version)
 
 
@@ -97,7 +120,7 @@ def choose_engine(settings: Settings, bundle: Bundle) -> Engine:
         return VllmEngine(bundle.predictors(), size, context=context)
     from browsing.engines.local import LocalEngine
 
-    return RevivedEngine(lambda: LocalEngine(bundle.predictors(), threads=settings.threads))
+    return SupervisedEngine(lambda: LocalEngine(bundle.predictors(), threads=settings.threads))
 
 
 def choose_store(settings: Settings) -> Store:
@@ -129,25 +152,63 @@ def choose_keys(settings: Settings, log: FilteringBoundLogger) -> LiveKeys | Non
 
 
 def choose_jobs(
-    settings: Settings, pipeline: Pipeline, online: Online, metrics: Metrics, log: FilteringBoundLogger
+    settings: Settings, router: Router, online: Online, metrics: Metrics, log: FilteringBoundLogger
 ) -> Jobs | None:
     """None where no directory is named for them. Raises `ConfigurationError`."""
     if settings.batch_dir is None:
         return None
-    manifest = pipeline.bundle.manifest
-    scorer = Scorer(partial(pipeline.answer, patient=True), log, width=settings.batch_concurrency, turn=online.turn)
+
+    def served() -> Served:
+        now = router.serving  # a file is of one version: no canary has a part in it
+        return Served(now.version, tuple(now.bundle.outcome_ids()), now.answer_row)
+
+    scorer = Scorer(log, width=settings.batch_concurrency, turn=online.turn)
     try:
         return Jobs(
             settings.batch_dir,
             scorer,
-            lambda: Served(manifest.version, tuple(pipeline.bundle.outcome_ids())),
+            served,
             Rules(limits_of(settings), settings.batch_chunk_rows, settings.retention_hours),
             Meter(metrics.registry, online),
             log,
             most=settings.batch_max_unfinished,
         )
-    except HomeError as error:
+    except StorageError as error:
         raise ConfigurationError(f"HETLM_BATCH_DIR (--batch-dir): {error}") from None
+
+
+def choose_rollouts(
+    settings: Settings, router: Router, fleet: Fleet, deployer: Deployer, metrics: Metrics, log: FilteringBoundLogger
+) -> Rollouts | None:
+    """None where no folder of bundles is named."""
+    if settings.bundles is None:
+        return None
+    remote = (
+        "The servers at HETLM_ENGINE_URLS hold the predictors of one bundle: start servers of the new one, and beside "
+        "this service a second one with their addresses (docs/bundles.md)."
+    )
+    return Rollouts(
+        router,
+        fleet,
+        Registry(settings.bundles),
+        Memory(settings.bundles),
+        deployer.deploy,
+        Limits(settings.rollout_seconds, settings.drain_seconds),
+        metrics,
+        log,
+        refusal=remote if settings.engine == "vllm-server" else None,
+    )
+
+
+def choose_canary(settings: Settings, served: str) -> tuple[str, float] | None:
+    """The canary to start beside the version `served`, and its share. Raises `ConfigurationError`."""
+    if settings.bundles is None or settings.engine == "vllm-server":
+        return None
+    asked = split_of(settings.canary) if settings.canary is not None else None
+    try:
+        return first_canary(Registry(settings.bundles), Memory(settings.bundles), asked, served)
+    except StartError as error:
+        raise ConfigurationError(str(error)) from None
 
 
 def build(
@@ -158,69 +219,63 @@ def build(
     store: Store,
     *,
     stream: TextIO | None = None,
+    makers: Makers | None = None,
 ) -> Service:
-    """Put the parts together; nothing is started. `stream`: where the log goes, by default stderr. Raises
-    `ConfigurationError`."""
+    """Put the parts together; nothing is started. `stream`: where the log goes, by default stderr. `makers`: of the
+    parts of further bundles, by default as the settings say. Raises `ConfigurationError`."""
+    # What all versions share.
     log = logger(settings.log_level, stream)
     keys = choose_keys(settings, log)
     rates = Rates(Rate(settings.rate_per_second, settings.rate_burst))
-    manifest = bundle.manifest
-    metrics = Metrics(manifest.version, manifest.training.method, bundle.clusters, list(manifest.outcomes))
+    metrics = Metrics()
+    monitoring = Monitoring(metrics.registry, settings.drift_half_life_hours * 3_600)
     secret = settings.cache_secret.get_secret_value().encode() if settings.cache_secret else secrets.token_bytes(32)
-    embedder = Embedder(encoder, store, Keys(secret, encoder, manifest.rule_version), metrics)
-    circuits = Circuits(engine, bundle.clusters, metrics, log, generator=random.Random(secrets.randbits(64)))
-    health = Health(circuits, bundle.clusters, metrics, log, settings.probe_seconds)
-    admission = Admission(bundle.clusters, most=settings.max_in_flight, patient=settings.batch_concurrency)
-    forecasts = Forecasts(
-        manifest.version,
-        Forecaster(
-            bundle.vocabulary,
-            bundle.outcome_ids(),
-            bundle.reference,
-            manifest.limits.max_steps,
-            bundle.calibration.propensity,
-        ),
-        circuits,
-        MarkovEngine(bundle.fallback),
-        admission,
-        lambda: health.starting,
-        metrics,
-        log,
-    )
-    pipeline = Pipeline(bundle, embedder, forecasts, admission, metrics, log, settings.engine_deadline_ms / 1000)
-
+    embedders = Embedders(store, secret, metrics)
+    entrance = Entrance(most=settings.max_in_flight, patient=settings.batch_concurrency)
     online = Online(patience=settings.batch_patience_seconds)
-    jobs = choose_jobs(settings, pipeline, online, metrics, log)
+
+    # The version to start with, and how others join it.
+    makers = makers or Makers(partial(choose_engine, settings), encoder_of)
+    deployer = Deployer(Shared(settings, embedders, entrance, metrics, monitoring, log), makers)
+    router = Router(deployer.assemble(bundle, engine, encoder))
+    fleet = Fleet(log)
+    rollouts = choose_rollouts(settings, router, fleet, deployer, metrics, log)
+    canary = choose_canary(settings, bundle.manifest.version)
+
+    # What asks them.
+    health = Readiness(lambda: router.serving.health)
+    metrics.ready_when(lambda: health.ready)
+    jobs = choose_jobs(settings, router, online, metrics, log)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with health.running():
-            try:
-                async with jobs.running(health.started) if jobs is not None else nullcontext():
-                    yield
-            finally:
-                await embedder.close()
+        try:
+            async with AsyncExitStack() as stack:
+                await stack.enter_async_context(fleet.running(router.serving))
+                if rollouts is not None:
+                    await stack.enter_async_context(rollouts.running(canary))
+                if jobs is not None:
+                    await stack.enter_async_context(jobs.running(health.started))
+                yield
+        finally:
+            await store.close()
 
     app = FastAPI(title="hetlm", docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=lifespan)
     problems.install(app)
-    app.include_router(
-        routes(
-            pipeline,
-            Batch(partial(pipeline.answer, patient=True), metrics, log, settings.batch_concurrency),
-            health,
-            metrics,
-            settings,
-            online,
-        )
-    )
-    app.include_router(console_routes(lambda: pipeline.bundle))
+    batch = Batch(partial(router.answer, patient=True), metrics, log, settings.batch_concurrency)
+    app.include_router(routes(router, batch, health, metrics, settings, online))
+    app.include_router(console_routes(lambda: router.serving.bundle))
     if jobs is not None:
         app.include_router(batch_routes(jobs, settings))
-    app.openapi = openapi.document(app, bundle)  # type: ignore[method-assign]
-    metrics_app, admin_app = metrics.application(), admin.application(keys)
+    app.openapi = openapi.document(app, lambda: router.serving.bundle)  # type: ignore[method-assign]
+    if keys is not None:
+        metrics.keys_unusable(keys.unusable_seconds)
+    administered = [bundle_routes(rollouts, settings.body_timeout_seconds)] if rollouts is not None else []
+    metrics_app, admin_app = metrics.application(), admin.application(keys, administered)
+    admin_app.openapi = openapi.admin_document(admin_app)  # type: ignore[method-assign]
     for guarded, need in ((app, access.main_port), (admin_app, access.admin_port)):  # the last one added is outermost
         guarded.add_middleware(Guard, keys=keys, rates=rates, need=need, count=metrics.refused, log=log)
         guarded.add_middleware(Observe, metrics=metrics, log=log)
     for answering in (app, admin_app, metrics_app):
         answering.add_middleware(Headers)
-    return Service(app, metrics_app, admin_app, pipeline, bundle, health, log)
+    return Service(app, metrics_app, admin_app, router, health, log)

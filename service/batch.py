@@ -80,15 +80,14 @@ class Batch:
         return in_order(range(len(items)), work, self._width)
 
     async def _one(self, item: Item, request_id: str) -> Answer:
+        if isinstance(item, ProblemError):
+            self._metrics.no_prediction("refused")
+            return ItemProblem(problem=item.document(request_id))
         try:
-            if isinstance(item, ProblemError):
-                raise item
             return await self._answer(item, request_id)
         except ProblemError as problem:
-            self._metrics.no_prediction("refused" if problem.status < 500 else "failed")
             return ItemProblem(problem=problem.document(request_id))
         except Exception as error:
-            self._metrics.no_prediction("failed")
             self._log.error("item_failed", request_id=request_id, **described(error))
             internal = ProblemError("internal", "The service's operator finds the cause under the request id.")
             return ItemProblem(problem=internal.document(request_id))

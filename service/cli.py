@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,12 +14,14 @@ from rich.markup import escape
 from browsing.console import STDERR, fail, progress
 
 if TYPE_CHECKING:
+    from browsing.bundle import Bundle
     from service.serve import Sockets
     from service.settings import Settings
 
 
 def register(app: typer.Typer) -> None:
-    """Add `serve`, `visit`, `score` and `keys` to the command line."""
+    """Add `serve`, `visit`, `score`, `keys` and `deploy` to the command line."""
+    from service.deploying.command import commands as deploy
     from service.score_command import score
     from service.security.command import commands as keys
     from service.visit import visit
@@ -27,10 +30,33 @@ def register(app: typer.Typer) -> None:
     app.command()(visit)
     app.command()(score)
     app.add_typer(keys)
+    app.add_typer(deploy)
 
 
 def serve(
     bundle: Annotated[Path | None, typer.Argument(help="the bundle's directory; by default HETLM_BUNDLE")] = None,
+    bundles: Annotated[
+        Path | None,
+        typer.Option(
+            help="instead of one bundle, a folder of them: on the admin port one takes over from another without a "
+            "restart (docs/bundles.md)"
+        ),
+    ] = None,
+    bundle_version: Annotated[
+        str | None,
+        typer.Option(
+            help="refuse any other version of the bundle. With --bundles: the one to start with, by its folder's name "
+            "or its version; by default the one that was activated last, else the one whose training log ends last"
+        ),
+    ] = None,
+    canary: Annotated[
+        str | None,
+        typer.Option(
+            metavar="VERSION=SHARE",
+            help="with --bundles: a second bundle answers this share of the users, always the same ones; by default "
+            "the one that did so last",
+        ),
+    ] = None,
     engine: Annotated[str | None, typer.Option(help="local, vllm or vllm-server")] = None,
     engine_url: Annotated[
         list[str] | None, typer.Option(help="for vllm-server: one address per cluster, in their order")
@@ -50,11 +76,13 @@ def serve(
     redis_url: Annotated[str | None, typer.Option(help="embedding cache of several replicas")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads of the encoder and the local engine")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error")] = None,
-    bundle_version: Annotated[str | None, typer.Option(help="refuse any other version of the bundle")] = None,
 ) -> None:
     """Serve a bundle: POST /predict, until Ctrl-C. Every flag has a variable (HETLM_PORT) that it comes before."""
     flags = {
         "bundle": bundle,
+        "bundles": bundles,
+        "bundle_version": bundle_version,
+        "canary": canary,
         "engine": engine,
         "engine_urls": tuple(engine_url) if engine_url else None,
         "host": host,
@@ -68,7 +96,6 @@ def serve(
         "redis_url": redis_url,
         "threads": threads,
         "log_level": log_level,
-        "bundle_version": bundle_version,
     }
     _run({name: value for name, value in flags.items() if value is not None})
 
@@ -104,7 +131,8 @@ def _run(flags: dict[str, object]) -> None:
             advance(1)
         service = build(settings, bundle, choose_engine(settings, bundle), encoder, choose_store(settings))
         forward_logging(service)
-        asyncio.run(run(service, settings, sockets, lambda: _announce(sockets, bundle.manifest.version)))
+        ready = partial(_announce, sockets, bundle, settings.bundles)
+        asyncio.run(run(service, settings, sockets, ready))
     except (BundleError, ConfigurationError) as error:
         raise fail(str(error)) from None
     except EngineError as error:
@@ -127,8 +155,9 @@ def _settings(flags: dict[str, object]) -> Settings:
         raise fail(f"{variable(field)} (--{field.replace('_', '-')}): {message}" if field else message) from None
 
 
-def _announce(sockets: Sockets, version: str) -> None:
-    STDERR.print(f"[bold green]ready[/]  bundle {version[:12]}")
+def _announce(sockets: Sockets, bundle: Bundle, folder: Path | None) -> None:
+    name = f"{escape(bundle.root.name)}, " if folder is not None else ""
+    STDERR.print(f"[bold green]ready[/]  bundle {name}{bundle.manifest.version[:12]}")
     STDERR.print(f"  predictions  POST {sockets.api_url}/predict")
     STDERR.print(f"  console           {sockets.api_url}/")
     STDERR.print(f"  interface         {sockets.api_url}/openapi.json")
@@ -136,3 +165,7 @@ def _announce(sockets: Sockets, version: str) -> None:
     STDERR.print(f"  metrics           {sockets.metrics_url}")
     if sockets.admin_url is not None:
         STDERR.print(f"  administration    {sockets.admin_url}/keys")
+    if folder is not None and sockets.admin_url is not None:
+        STDERR.print(f"  bundles           {sockets.admin_url}/bundles")
+    elif folder is not None:
+        STDERR.print("  bundles           none can be activated without an admin port (--admin-port)")

@@ -1,36 +1,35 @@
-"""Whether the service is ready: the engines are started once, then asked for a real token again and again."""
+"""Whether the service is ready: engines are started once, then asked for a real token again and again."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 
 from structlog.typing import FilteringBoundLogger
 
 from browsing.engine import Engine
 from service.logs import described
-from service.metrics import Metrics
+from service.metrics import BundleMetrics
 
 PATIENCE = 15.0
 """Seconds that one round of probes may take; engines bound their own probes below this."""
 
 
 class Health:
-    """`started`: the engine's start is over; awaiting it raises what went wrong. `ready`: requests are welcome. One
-    cluster that does not answer is no reason to send its visitors and all others away: they are answered around it."""
+    """Of one bundle's engines, which it starts and stops. `ready`: some cluster answers. One that does not is no reason
+    to send its visitors and all others away: they are answered around it."""
 
     def __init__(
-        self, engine: Engine, clusters: int, metrics: Metrics, log: FilteringBoundLogger, probe_seconds: float
+        self, engine: Engine, clusters: int, metrics: BundleMetrics, log: FilteringBoundLogger, probe_seconds: float
     ) -> None:
         self._engine = engine
         self._metrics = metrics
         self._log = log
         self._pause = probe_seconds
         self.up: dict[int, bool] = dict.fromkeys(range(clusters), False)
-        self.draining = False
         self._start: asyncio.Task[None] | None = None
+        self._watch: asyncio.Task[None] | None = None
 
     @property
     def starting(self) -> bool:
@@ -38,43 +37,38 @@ class Health:
 
     @property
     def ready(self) -> bool:
-        return not self.draining and any(self.up.values())
+        return any(self.up.values())
 
     @property
     def down(self) -> list[int]:
         """The clusters that do not answer."""
         return [cluster for cluster, up in self.up.items() if not up]
 
-    def drain(self) -> None:
-        """The service is about to stop: not ready from now on."""
-        self.draining = True
-        self._metrics.engines(self.up, ready=False)
+    def begin(self) -> None:
+        """Start the engine beside the caller, and watch it until `end`."""
+        self._start = asyncio.create_task(self._begin())
+        self._watch = asyncio.create_task(self._watching(self._start))
 
     async def started(self) -> None:
         """Returns when the engine is started and was probed once. Raises what its start raised."""
-        assert self._start is not None, "within running() only"
+        assert self._start is not None, "between begin() and end() only"
         await asyncio.shield(self._start)
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Start the engine beside the caller, watch it, and stop it at the end."""
-        self._start = asyncio.create_task(self._begin())
-        watch = asyncio.create_task(self._watch(self._start))
-        try:
-            yield
-        finally:
-            for task in (watch, self._start):
-                task.cancel()
-            await asyncio.gather(watch, self._start, return_exceptions=True)
-            self.up = dict.fromkeys(self.up, False)
-            self._metrics.engines(self.up, ready=False)
-            await self._engine.stop()
+    async def end(self) -> None:
+        """Stop the engine. Raises what its stop raises."""
+        tasks = [task for task in (self._watch, self._start) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self.up = dict.fromkeys(self.up, False)
+        self._metrics.engines(self.up)
+        await self._engine.stop()
 
     async def _begin(self) -> None:
         await self._engine.start()
         await self._probe()
 
-    async def _watch(self, start: asyncio.Task[None]) -> None:
+    async def _watching(self, start: asyncio.Task[None]) -> None:
         await asyncio.wait((start,))
         if start.cancelled() or (error := start.exception()) is not None:
             if not start.cancelled() and error is not None:
@@ -101,4 +95,35 @@ class Health:
             say = self._log.info if all(up.values()) else self._log.warning
             say("engines", up=[k for k in up if up[k]], down=[k for k in up if not up[k]])
         self.up = up
-        self._metrics.engines(up, self.ready)
+        self._metrics.engines(up)
+
+
+class Readiness:
+    """What `/readyz` says: whether the bundle that is served answers, and no end is near. A canary's engines do not
+    count: its users are few, and are answered around them."""
+
+    def __init__(self, serving: Callable[[], Health]) -> None:
+        """`serving`: the health of the bundle that is served now."""
+        self._serving = serving
+        self.draining = False
+
+    @property
+    def starting(self) -> bool:
+        return self._serving().starting
+
+    @property
+    def ready(self) -> bool:
+        return not self.draining and self._serving().ready
+
+    @property
+    def down(self) -> list[int]:
+        """The clusters that do not answer."""
+        return self._serving().down
+
+    def drain(self) -> None:
+        """The service is about to stop: not ready from now on."""
+        self.draining = True
+
+    async def started(self) -> None:
+        """Returns when the first bundle's engine is started. Raises what its start raised."""
+        await self._serving().started()

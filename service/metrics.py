@@ -1,11 +1,12 @@
 """What Prometheus reads. Every label is from a small closed set; none is a visitor or a page.
 
-Each application has a registry of its own, so that several can live in one process.
+Each application has a registry of its own, so that several can live in one process. What depends on the bundle that
+answers carries the label `bundle`, its version, as long as the bundle is held.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary
@@ -16,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from browsing.bundle import Manifest
 from service.cache.embedder import Lookup
 from service.resilience.admission import Reason
 from service.security.guard import Refusal
@@ -23,17 +25,20 @@ from service.security.guard import Refusal
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _BATCHES = ("/batches", "/batches/{batch_id}", "/batches/{batch_id}/results")
 _CONSOLE = ("/", "/console/{name}", "/pages", "/bundle", "/report")
-_OTHERS = ("/livez", "/readyz", "/openapi.json", "/admin/keys")
-ROUTES = frozenset(("/predict", "/predict/batch", *_BATCHES, *_CONSOLE, *_OTHERS))
+_ADMIN = ("/admin/keys", "/admin/bundles", "/admin/bundles/{version}/activate", "/admin/bundles/{version}/canary")
+_OTHERS = ("/livez", "/readyz", "/openapi.json")
+ROUTES = frozenset(("/predict", "/predict/batch", *_BATCHES, *_CONSOLE, *_ADMIN, *_OTHERS))
+NO_BUNDLE = "none"
+"""The bundle of a request that was refused before it was any bundle's."""
 
 Result = Literal["ok", "no_history", "engine_down", "refused", "failed"]
 EngineFailure = Literal["timeout", "error", "starting", "embedding", "open"]
 
 
 class Metrics:
-    """The service's numbers; the methods are what can happen."""
+    """The service's own numbers; the methods are what can happen. `of_bundle` makes those of one bundle."""
 
-    def __init__(self, bundle_version: str, method: str, clusters: int, outcomes: Sequence[str]) -> None:
+    def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(namespace="hetlm", registry=registry)
         self._requests = Counter("hetlm_requests", "HTTP requests", ["route", "status"], registry=registry)
@@ -41,47 +46,6 @@ class Metrics:
             "hetlm_request_seconds", "Time of an HTTP request", ["route"], buckets=SECONDS, registry=registry
         )
         self.in_flight = Gauge("hetlm_in_flight", "HTTP requests under way", registry=registry)
-        self._predictions = Counter("hetlm_predictions", "Predictions, by what came out", ["result"], registry=registry)
-        self._stage_seconds = Histogram(
-            "hetlm_stage_seconds", "Time of a prediction's stages", ["stage"], buckets=SECONDS, registry=registry
-        )
-        self._clusters = Counter(
-            "hetlm_clusters", "Predictions, by the visitor's cluster", ["cluster"], registry=registry
-        )
-        self._outcomes = Summary(
-            "hetlm_outcome_probability",
-            "Predicted probability of an outcome: sum / count = mean",
-            ["outcome"],
-            registry=registry,
-        )
-        self._fallbacks = Counter("hetlm_fallbacks", "Answers not from a predictor", ["reason"], registry=registry)
-        self._engine_errors = Counter(
-            "hetlm_engine_errors",
-            "Predictions without their engine: too slow, failed, starting, no embedding to choose it by, circuit open",
-            ["reason"],
-            registry=registry,
-        )
-        self._circuits = Gauge(
-            "hetlm_circuit_open",
-            "Whether a cluster's engine is not asked, being broken",
-            ["cluster"],
-            registry=registry,
-        )
-        self._openings = Counter(
-            "hetlm_circuit_openings", "Times that a cluster's last circuit opened", ["cluster"], registry=registry
-        )
-        self._retries = Counter(
-            "hetlm_engine_retries", "Calls tried again on another replica", ["cluster"], registry=registry
-        )
-        self._overloads = Counter(
-            "hetlm_overloaded",
-            "Predictions refused at once: too many under way (full), or no time left behind the others (late)",
-            ["reason"],
-            registry=registry,
-        )
-        self._shared = Counter(
-            "hetlm_shared_predictions", "Predictions that joined an equal one under way", registry=registry
-        )
         self._lookups = Counter(
             "hetlm_cache_sessions",
             "Sessions looked up in the embedding cache: found, encoded, encoded by a request beside it, or damaged",
@@ -92,84 +56,59 @@ class Metrics:
             "hetlm_cache_errors", "Failed calls of the cache's store", ["operation", "reason"], registry=registry
         )
         self._refusals = Counter("hetlm_refusals", "Requests that were not let in", ["reason"], registry=registry)
-        self._engine_up = Gauge("hetlm_engine_up", "Whether an engine answers a token", ["cluster"], registry=registry)
+        self._keys_unusable = Gauge(
+            "hetlm_api_keys_unusable_seconds",
+            "For how long the file of API keys could not be read; soon nobody is let in",
+            registry=registry,
+        )
+        self._rollouts = Counter(
+            "hetlm_rollouts",
+            "Activations of a bundle and starts of a canary, by what came out",
+            ["result"],
+            registry=registry,
+        )
         self._ready = Gauge("hetlm_ready", "Whether /readyz says yes", registry=registry)
-        info = Gauge("hetlm_bundle_info", "The bundle that is served", ["bundle", "method"], registry=registry)
-        info.labels(bundle_version, method).set(1)
-        self._known_outcomes = frozenset(outcomes)
-        self._start_at_zero(clusters, outcomes)
+        self._bundles = _BundleFamilies(registry)
+        self._start_at_zero()
 
-    def _start_at_zero(self, clusters: int, outcomes: Sequence[str]) -> None:
+    def _start_at_zero(self) -> None:
         """A rate needs the zero before the first event."""
-        for k in range(clusters):
-            self._clusters.labels(str(k))
-            self._engine_up.labels(str(k)).set(0)
-            self._circuits.labels(str(k)).set(0)
-            self._openings.labels(str(k))
-            self._retries.labels(str(k))
-        for outcome in outcomes:
-            self._outcomes.labels(outcome)
-        for result in ("ok", "no_history", "engine_down", "refused", "failed"):
-            self._predictions.labels(result)
-        for reason in ("no_history", "engine_down"):
-            self._fallbacks.labels(reason)
-        for failure in get_args(EngineFailure):
-            self._engine_errors.labels(failure)
-        for overload in get_args(Reason):
-            self._overloads.labels(overload)
         for result in ("hit", "miss", "joined", "corrupt"):
             self._lookups.labels(result)
         for refusal in get_args(Refusal):
             self._refusals.labels(refusal)
+        for outcome in ("done", "failed"):
+            self._rollouts.labels(outcome)
+        for result in ("refused", "failed"):
+            self._bundles.predictions.labels(NO_BUNDLE, result)
+
+    def of_bundle(self, manifest: Manifest, name: str) -> BundleMetrics:
+        """`name`: of its directory."""
+        return BundleMetrics(self._bundles, manifest, name)
+
+    def keys_unusable(self, seconds: Callable[[], float]) -> None:
+        """Asked whenever the metrics are read."""
+        self._keys_unusable.set_function(seconds)
+
+    def ready_when(self, ready: Callable[[], bool]) -> None:
+        """Asked whenever the metrics are read."""
+        self._ready.set_function(ready)
 
     def request(self, route: str, status: int, seconds: float) -> None:
         route = route if route in ROUTES else "other"
         self._requests.labels(route, str(status)).inc()
         self._request_seconds.labels(route).observe(seconds)
 
-    def prediction(
-        self, result: Result, cluster: int | None, outcomes: Mapping[str, float], milliseconds: Mapping[str, float]
-    ) -> None:
-        """An answer was given. `cluster`: None where the visitor's is not known."""
-        self._predictions.labels(result).inc()
-        if cluster is not None:
-            self._clusters.labels(str(cluster)).inc()
-        if result in ("no_history", "engine_down"):
-            self._fallbacks.labels(result).inc()
-        for outcome, probability in outcomes.items():
-            self._outcomes.labels(outcome).observe(probability)
-        for stage, took in milliseconds.items():
-            self._stage_seconds.labels(stage).observe(took / 1000)
-
     def no_prediction(self, result: Literal["refused", "failed"]) -> None:
-        """None was given: the request was wrong, or the service failed."""
-        self._predictions.labels(result).inc()
+        """A request did not get as far as a bundle: it was wrong, or the service failed."""
+        self._bundles.predictions.labels(NO_BUNDLE, result).inc()
 
     def refused(self, reason: Refusal) -> None:
         """Without the right key, too often, or under a foreign name."""
         self._refusals.labels(reason).inc()
 
-    def engine_failed(self, reason: EngineFailure) -> None:
-        self._engine_errors.labels(reason).inc()
-
-    def circuit(self, cluster: int, *, is_open: bool) -> None:
-        self._circuits.labels(str(cluster)).set(is_open)
-        if is_open:
-            self._openings.labels(str(cluster)).inc()
-
-    def engine_retried(self, cluster: int) -> None:
-        self._retries.labels(str(cluster)).inc()
-
-    def overloaded(self, reason: Reason) -> None:
-        self._overloads.labels(reason).inc()
-
-    def shared(self) -> None:
-        self._shared.inc()
-
-    def engines(self, up: Mapping[int, bool], ready: bool) -> None:
-        for cluster, answers in up.items():
-            self._engine_up.labels(str(cluster)).set(answers)
-        self._ready.set(ready)
+    def rollout(self, *, done: bool) -> None:
+        self._rollouts.labels("done" if done else "failed").inc()
 
     def lookup(self, result: Lookup, count: int) -> None:
         self._lookups.labels(result).inc(count)
@@ -185,3 +124,154 @@ class Metrics:
             return Response(encode(self.registry), headers={"content-type": content_type})
 
         return Starlette(routes=[Route("/metrics", metrics)])
+
+
+class _BundleFamilies:
+    """Registered once; each has the label `bundle`."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.predictions = Counter(
+            "hetlm_predictions", "Predictions, by what came out", ["bundle", "result"], registry=registry
+        )
+        self.stage_seconds = Histogram(
+            "hetlm_stage_seconds",
+            "Time of a prediction's stages",
+            ["bundle", "stage"],
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.clusters = Counter(
+            "hetlm_clusters", "Predictions, by the visitor's cluster", ["bundle", "cluster"], registry=registry
+        )
+        self.outcomes = Summary(
+            "hetlm_outcome_probability",
+            "Predicted probability of an outcome: sum / count = mean",
+            ["bundle", "outcome"],
+            registry=registry,
+        )
+        self.fallbacks = Counter(
+            "hetlm_fallbacks", "Answers not from a predictor", ["bundle", "reason"], registry=registry
+        )
+        self.engine_errors = Counter(
+            "hetlm_engine_errors",
+            "Predictions without their engine: too slow, failed, starting, no embedding to choose it by, circuit open",
+            ["bundle", "reason"],
+            registry=registry,
+        )
+        self.circuits = Gauge(
+            "hetlm_circuit_open",
+            "Whether a cluster's engine is not asked, being broken",
+            ["bundle", "cluster"],
+            registry=registry,
+        )
+        self.openings = Counter(
+            "hetlm_circuit_openings",
+            "Times that a cluster's last circuit opened",
+            ["bundle", "cluster"],
+            registry=registry,
+        )
+        self.retries = Counter(
+            "hetlm_engine_retries", "Calls tried again on another replica", ["bundle", "cluster"], registry=registry
+        )
+        self.overloads = Counter(
+            "hetlm_overloaded",
+            "Predictions refused at once: too many under way (full), or no time left behind the others (late)",
+            ["bundle", "reason"],
+            registry=registry,
+        )
+        self.shared = Counter(
+            "hetlm_shared_predictions", "Predictions that joined an equal one under way", ["bundle"], registry=registry
+        )
+        self.engine_up = Gauge(
+            "hetlm_engine_up", "Whether an engine answers a token", ["bundle", "cluster"], registry=registry
+        )
+        self.share = Gauge(
+            "hetlm_bundle_share",
+            "Share of the users with an id whom a bundle answers: 1, a canary's, or 0 while it comes or goes",
+            ["bundle"],
+            registry=registry,
+        )
+        self.info = Gauge(
+            "hetlm_bundle_info", "The bundles that are held", ["bundle", "method", "name"], registry=registry
+        )
+        self.all = (
+            *(self.predictions, self.stage_seconds, self.clusters, self.outcomes, self.fallbacks, self.engine_errors),
+            *(self.circuits, self.openings, self.retries, self.overloads, self.shared, self.engine_up),
+            *(self.share, self.info),
+        )
+
+
+class BundleMetrics:
+    """The numbers of one bundle, from its start to its end; the methods are what can happen."""
+
+    def __init__(self, families: _BundleFamilies, manifest: Manifest, name: str) -> None:
+        self._of = families
+        self._bundle = bundle = manifest.version
+        families.info.labels(bundle, manifest.training.method, name).set(1)
+        families.share.labels(bundle).set(0)
+        families.shared.labels(bundle)
+        for k in map(str, range(len(manifest.clusters))):
+            families.clusters.labels(bundle, k)
+            families.engine_up.labels(bundle, k).set(0)
+            families.circuits.labels(bundle, k).set(0)
+            families.openings.labels(bundle, k)
+            families.retries.labels(bundle, k)
+        for outcome in manifest.outcomes:
+            families.outcomes.labels(bundle, outcome)
+        for result in get_args(Result):
+            families.predictions.labels(bundle, result)
+        for reason in ("no_history", "engine_down"):
+            families.fallbacks.labels(bundle, reason)
+        for failure in get_args(EngineFailure):
+            families.engine_errors.labels(bundle, failure)
+        for overload in get_args(Reason):
+            families.overloads.labels(bundle, overload)
+
+    def end(self) -> None:
+        """The bundle is gone, and its numbers with it; what is still told about it is told to nobody."""
+        for family in self._of.all:
+            family.remove_by_labels({"bundle": self._bundle})
+        self._of = _BundleFamilies(CollectorRegistry())
+
+    def prediction(
+        self, result: Result, cluster: int | None, outcomes: Mapping[str, float], milliseconds: Mapping[str, float]
+    ) -> None:
+        """An answer was given. `cluster`: None where the visitor's is not known."""
+        self._of.predictions.labels(self._bundle, result).inc()
+        if cluster is not None:
+            self._of.clusters.labels(self._bundle, str(cluster)).inc()
+        if result in ("no_history", "engine_down"):
+            self._of.fallbacks.labels(self._bundle, result).inc()
+        for outcome, probability in outcomes.items():
+            self._of.outcomes.labels(self._bundle, outcome).observe(probability)
+        for stage, took in milliseconds.items():
+            self._of.stage_seconds.labels(self._bundle, stage).observe(took / 1000)
+
+    def no_prediction(self, result: Literal["refused", "failed"]) -> None:
+        """None was given: the request was wrong, or the service failed."""
+        self._of.predictions.labels(self._bundle, result).inc()
+
+    def engine_failed(self, reason: EngineFailure) -> None:
+        self._of.engine_errors.labels(self._bundle, reason).inc()
+
+    def circuit(self, cluster: int, *, is_open: bool) -> None:
+        self._of.circuits.labels(self._bundle, str(cluster)).set(is_open)
+        if is_open:
+            self._of.openings.labels(self._bundle, str(cluster)).inc()
+
+    def engine_retried(self, cluster: int) -> None:
+        self._of.retries.labels(self._bundle, str(cluster)).inc()
+
+    def overloaded(self, reason: Reason) -> None:
+        self._of.overloads.labels(self._bundle, reason).inc()
+
+    def shared(self) -> None:
+        self._of.shared.labels(self._bundle).inc()
+
+    def engines(self, up: Mapping[int, bool]) -> None:
+        for cluster, answers in up.items():
+            self._of.engine_up.labels(self._bundle, str(cluster)).set(answers)
+
+    def share(self, users: float) -> None:
+        """Which share of the users it answers."""
+        self._of.share.labels(self._bundle).set(users)

@@ -15,7 +15,7 @@ from browsing.pages import PageError
 from service.jobs.documents import BatchFile
 from service.problems import MEDIA_TYPE, Problem
 from service.schemas import EARLIEST, BatchRequest, PredictRequest
-from service.security.access import main_port
+from service.security.access import Need, admin_port, main_port
 
 DESCRIPTION = """What a visitor's next session will look like: which pages, in which order, and how likely a cart and a
 purchase are. Every probability of a page or an outcome is GIVEN THAT the visitor returns: it says what a next session
@@ -85,14 +85,16 @@ def _after_training(bundle: Bundle) -> datetime:
     return max(end, EARLIEST + timedelta(days=7))
 
 
-def document(app: FastAPI, bundle: Bundle) -> Callable[[], dict[str, Any]]:
-    """What `app.openapi` is to be: made once, then kept."""
-    made: dict[str, Any] = {}
+def document(app: FastAPI, current: Callable[[], Bundle]) -> Callable[[], dict[str, Any]]:
+    """What `app.openapi` is to be: made once per bundle, then kept. `current`: the bundle that is served now."""
+    made: tuple[Bundle, dict[str, Any]] | None = None
 
     def openapi() -> dict[str, Any]:
-        if not made:
-            made.update(_document(app, bundle))
-        return made
+        nonlocal made
+        bundle = current()
+        if made is None or made[0] is not bundle:
+            made = bundle, _document(app, bundle)
+        return made[1]
 
     return openapi
 
@@ -109,7 +111,7 @@ def _document(app: FastAPI, bundle: Bundle) -> dict[str, Any]:
         ref_template=_SCHEMAS,
     )
     schema.setdefault("components", {}).setdefault("schemas", {}).update(requests["$defs"])
-    _say_what_keys_open(schema)
+    _say_what_keys_open(schema, main_port)
     one = examples(bundle)
     batch = {"two_visitors": {"items": [one["sessions"], one["new_visitor"]]}}
     for path, model, bodies in (("/predict", "PredictRequest", one), ("/predict/batch", "BatchRequest", batch)):
@@ -125,7 +127,23 @@ def _document(app: FastAPI, bundle: Bundle) -> dict[str, Any]:
     return schema
 
 
-def _say_what_keys_open(schema: dict[str, Any]) -> None:
+def admin_document(app: FastAPI) -> Callable[[], dict[str, Any]]:
+    """What the admin application's `openapi` is to be."""
+    made: dict[str, Any] = {}
+
+    def openapi() -> dict[str, Any]:
+        if not made:
+            schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
+            _, problems = models_json_schema([(Problem, "serialization")], ref_template=_SCHEMAS)
+            schema.setdefault("components", {}).setdefault("schemas", {}).update(problems["$defs"])
+            _say_what_keys_open(schema, admin_port)
+            made.update(schema)
+        return made
+
+    return openapi
+
+
+def _say_what_keys_open(schema: dict[str, Any], need_of: Callable[[str], Need]) -> None:
     """Every address but the open ones takes an API key, in one of two headers, and may refuse it."""
     schema["components"]["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer", "description": "an API key that `hetlm keys new` made"},
@@ -133,7 +151,7 @@ def _say_what_keys_open(schema: dict[str, Any]) -> None:
     }
     problem = {"$ref": _SCHEMAS.format(model="Problem")}
     for path, methods in schema["paths"].items():
-        need = main_port(path)
+        need = need_of(path)
         for operation in methods.values() if need != "nothing" else ():
             operation["security"] = [{"bearer": []}, {"header": []}]
             for status, words in _REFUSALS.items():

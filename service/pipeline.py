@@ -20,7 +20,8 @@ from browsing.returns import visits_of
 from service.cache.embedder import Embedded, Embedder
 from service.history import History, history_of
 from service.logs import described
-from service.metrics import Metrics
+from service.metrics import BundleMetrics
+from service.monitoring.observer import Answered, Observing, Source
 from service.problems import FieldError, ProblemError
 from service.resilience.admission import Admission, Overloaded
 from service.resilience.forecasts import Asked, Forecasts, too_many
@@ -43,7 +44,7 @@ class _Watch:
     """Milliseconds per stage of one prediction, and what is left until its deadline (seconds from the start)."""
 
     deadline: float
-    began: float = field(default_factory=time.perf_counter)
+    began: float = field(default_factory=lambda: time.perf_counter())  # looked up here: time may be a test's own
     took: dict[str, float] = field(
         default_factory=lambda: dict.fromkeys(("embed", "select", "generate", "estimate"), 0.0)
     )
@@ -87,11 +88,12 @@ class Pipeline:
         embedder: Embedder,
         forecasts: Forecasts,
         admission: Admission,
-        metrics: Metrics,
+        metrics: BundleMetrics,
         log: FilteringBoundLogger,
         engine_deadline: float,
+        observer: Observing,
     ) -> None:
-        """`engine_deadline`: seconds from a request's start where it sets none itself."""
+        """`engine_deadline`: seconds from a request's start where it sets none itself. `observer`: watches drift."""
         self.bundle = bundle
         self._embedder = embedder
         self._forecasts = forecasts
@@ -99,16 +101,26 @@ class Pipeline:
         self._metrics = metrics
         self._log = log
         self._deadline = engine_deadline
+        self._observer = observer
 
     async def answer(self, request: PredictRequest, request_id: str, *, patient: bool = False) -> PredictResponse:
         """Raises `ProblemError` for an event that names no page, under overload and, with `strict`, instead of a
         fallback. `patient`: waits for its turn instead of being refused; its deadline runs from then on."""
+        came = time.perf_counter()
         try:
             async with self._admission.entrance(patient=patient):
+                self._observer.waited(time.perf_counter() - came, _source(patient))
                 return await self._answer(request, request_id, patient)
         except Overloaded as overload:
             self._metrics.overloaded(overload.reason)
+            self._metrics.no_prediction("refused")
             raise too_many(overload) from None
+        except ProblemError as problem:
+            self._metrics.no_prediction("refused" if problem.status < 500 else "failed")
+            raise
+        except Exception:
+            self._metrics.no_prediction("failed")
+            raise
 
     async def _answer(self, request: PredictRequest, request_id: str, patient: bool) -> PredictResponse:
         asked = request.options
@@ -139,6 +151,9 @@ class Pipeline:
             {name: outcome.probability for name, outcome in outcomes.items()},
             took,
         )
+        routed = (selected.cluster, selected.probability) if selected.known else None
+        probabilities = {} if down else {name: outcome.probability for name, outcome in outcomes.items()}
+        self._observer.observe(Answered(history.sessions[-1], routed, probabilities), _source(patient))
         return PredictResponse(
             request_id=request_id,
             bundle_version=bundle.manifest.version,
@@ -251,3 +266,7 @@ class Pipeline:
             embedding=EmbeddingOut(sessions=0, cached=0),
             took_ms=TookOut(**took),
         )
+
+
+def _source(patient: bool) -> Source:
+    return "batch" if patient else "online"

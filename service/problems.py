@@ -11,6 +11,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 
 MEDIA_TYPE = "application/problem+json"
 MAX_ERRORS = 10
@@ -47,9 +48,13 @@ TITLES = {
     "forbidden": (403, "The API key does not open this"),
     "not-found": (404, "No such address"),
     "no-such-batch": (404, "No such batch"),
+    "no-such-bundle": (404, "No such bundle"),
+    "no-such-file": (404, "No such file"),
     "method-not-allowed": (405, "No such method here"),
     "body-timeout": (408, "The body took too long"),
     "not-done": (409, "The batch is not done"),
+    "rollout-conflict": (409, "No such rollout now"),
+    "key-reused": (409, "The idempotency key stands for another request"),
     "body-too-large": (413, "The body is too large"),
     "file-too-large": (413, "The file is beyond a limit"),
     "row-too-large": (413, "The row is too large"),
@@ -58,14 +63,14 @@ TITLES = {
     "misdirected": (421, "Not under this name"),
     "invalid-request": (422, "The request is not valid"),
     "broken-file": (422, "The file cannot be read"),
-    "key-reused": (422, "The idempotency key stands for another request"),
     "no-history": (422, "The visitor has no history"),
     "too-many-batches": (429, "Too many batches are unfinished"),
     "too-many-requests": (429, "Too many requests"),
     "overloaded": (429, "The service is overloaded"),
-    "departed": (499, "The caller has left"),
+    "client-closed-request": (499, "The caller has left"),
     "http": (400, "The request was refused"),
     "internal": (500, "The service failed"),
+    "rollout-failed": (500, "The bundle could not be taken into service"),
     "engine-down": (503, "No engine answered"),
     "not-ready": (503, "The service is not ready"),
     "disk-full": (507, "The disk is full"),
@@ -177,6 +182,13 @@ def request_id_of(request: Request) -> str | None:
     return value if isinstance(value, str) else None
 
 
+def _with_methods(request: Request, error: HTTPException) -> Mapping[str, str]:
+    """`Allow` with all methods of the address (RFC 9110, 10.2.1): the router names those of its first route alone."""
+    matching = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    methods = {method for route in matching for method in getattr(route, "methods", None) or ()}
+    return {**(error.headers or {}), "Allow": ", ".join(sorted(methods))}
+
+
 def install(app: FastAPI) -> None:
     """Make every error of `app` a problem document. (An exception that is none of these is the middleware's.)"""
 
@@ -192,7 +204,7 @@ def install(app: FastAPI) -> None:
             kind,
             details.get(error.status_code, "See /openapi.json for what is accepted."),
             status=error.status_code,
-            headers=error.headers,
+            headers=_with_methods(request, error) if kind == "method-not-allowed" else error.headers,
         )
         return problem.response(request_id_of(request))
 

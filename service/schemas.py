@@ -6,15 +6,16 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from browsing.forecast import Options
+from browsing.newest import MAX_PAGES as MAX_PAGES
+from browsing.newest import MAX_SESSION_PAGES as MAX_SESSION_PAGES
+from browsing.newest import MAX_SESSIONS as MAX_SESSIONS
 from service.problems import Problem
 
-MAX_SESSIONS = 200
-MAX_SESSION_PAGES = 500
-MAX_PAGES = 5_000
 MAX_PAGE_LENGTH = 500
 MAX_ITEMS = 1_000
 EARLIEST = datetime(1995, 1, 1, tzinfo=UTC)
@@ -27,7 +28,12 @@ def _plausible(time: datetime) -> datetime:
     return time
 
 
-Time = Annotated[AwareDatetime, AfterValidator(_plausible)]
+_TIME = (
+    r"^(199[5-9]|20[0-9]{2}|21[0-9]{2})-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
+    r"T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$"
+)
+"""What the OpenAPI document says besides `format: date-time`."""
+Time = Annotated[AwareDatetime, AfterValidator(_plausible), Field(json_schema_extra={"pattern": _TIME})]
 PageName = Annotated[str, Field(min_length=1, max_length=MAX_PAGE_LENGTH)]
 
 
@@ -79,8 +85,15 @@ class PredictOptions(_Request):
     )
 
 
+def _given(member: str) -> JsonDict:
+    """In JSON Schema: the member is there, and not null."""
+    return {"required": [member], "properties": {member: {"type": "array"}}}
+
+
 class PredictRequest(_Request):
     """A visitor's history: exactly one of `sessions` and `events`. An empty one asks about an unknown visitor."""
+
+    model_config = ConfigDict(json_schema_extra={"oneOf": [_given("sessions"), _given("events")]})
 
     user_id: str | None = Field(default=None, max_length=200, description="comes back in the answer; never logged")
     sessions: list[SessionIn] | None = Field(
@@ -200,10 +213,16 @@ class PredictResponse(_Response):
     took_ms: TookOut
 
 
+_ANYTHING: JsonDict = {"anyOf": [{"$ref": "#/components/schemas/PredictRequest"}, {}]}
+"""What an item may be: a wrong one is no reason to refuse the whole."""
+
+
 class BatchRequest(_Request):
     """Up to 1,000 requests. Each is checked by itself: a wrong one becomes a problem at its place."""
 
-    items: list[PredictRequest] = Field(min_length=1, max_length=MAX_ITEMS)
+    items: list[Annotated[PredictRequest, WithJsonSchema(_ANYTHING, mode="validation")]] = Field(
+        min_length=1, max_length=MAX_ITEMS
+    )
 
 
 class ItemProblem(_Response):

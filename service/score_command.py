@@ -122,6 +122,8 @@ def _settings(flags: dict[str, object]) -> Settings:
     from service.settings import Settings, variable
 
     alone: dict[str, object] = {
+        "bundles": None,
+        "canary": None,
         "engine": "local",
         "engine_urls": (),
         "host": "127.0.0.1",
@@ -163,16 +165,18 @@ def _run(
     from service.scoring.resume import Busy, Unfinished, run_of
     from service.scoring.rows import defaults_of
     from service.scoring.scorer import Work
+    from service.scoring.served import Served
+    from service.scoring.threads import Stop
 
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     transformers.utils.logging.disable_progress_bar()
-    unfinished = Unfinished.of(out)
+    unfinished, stop = Unfinished.of(out), Stop()
     try:
         with progress("Reading bundle and input", 3, "parts") as advance:
             bundle = Bundle.load(root)
             advance(1)
-            source = open_input(histories, limits_of(settings))
+            source = open_input(histories, limits_of(settings), stop)
             advance(1)
             digest = file_sha256(histories)
             advance(1)
@@ -181,9 +185,12 @@ def _run(
             run, begun = unfinished.begin(asked)
             if begun == "changed":
                 STDERR.print("the input, the bundle or the options changed since the last run: starting afresh")
-            parts = Parts(unfinished.parts, schema(tuple(bundle.outcome_ids())), chunk_rows, source.count)
-            work = Work(source, parts, defaults_of(run.options, run.now), "score")
-            scored = asyncio.run(_score(_service(settings, bundle), work, settings.batch_concurrency))
+            version, outcomes = bundle.manifest.version, tuple(bundle.outcome_ids())
+            parts = Parts(unfinished.parts, schema(outcomes), chunk_rows, source.count, version)
+            service = _service(settings, bundle)
+            served = Served(version, outcomes, partial(service.pipeline.answer, patient=True))
+            work = Work(source, parts, served, defaults_of(run.options, run.now), "score", stop)
+            scored = asyncio.run(_score(service, work, settings.batch_concurrency))
             with progress("Writing the result", 1, "files") as advance:
                 parts.assemble(out, form)
                 advance(1)
@@ -216,7 +223,7 @@ async def _score(service: Service, work: Work, width: int) -> _Scored:
     from service.scoring.results import Tally
     from service.scoring.scorer import Scorer
 
-    scorer = Scorer(partial(service.pipeline.answer, patient=True), service.log, width=width)
+    scorer = Scorer(service.log, width=width)
     async with service.app.router.lifespan_context(service.app):
         await service.health.started()
         with progress("Scoring", work.source.count, "rows") as advance:

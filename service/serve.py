@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 
 from service.app import Service
 from service.logs import Forward, described
-from service.resilience.farewell import Farewell, Shutdown
+from service.resilience.shutdown import Draining, Shutdown
 from service.security.admin import port as admin_port
 from service.security.wire import BoundedHttp
 from service.settings import Settings
@@ -100,9 +100,9 @@ async def serve(service: Service, settings: Settings, sockets: Sockets, ready: C
     """Serve until told to stop, then finish what is under way. `ready` is called once every engine has answered.
 
     The API listens from the start: `/livez` says yes and `/readyz` no while engines load. From the first signal on
-    `/readyz` says no again; see `service.resilience.farewell.Shutdown`. Raises what an engine's start raised.
+    `/readyz` says no again; see `service.resilience.shutdown.Shutdown`. Raises what an engine's start raised.
     """
-    api = _server(Farewell(service.app, lambda: shutdown.leaving), settings, lifespan=True)
+    api = _server(Draining(service.app, lambda: shutdown.leaving), settings, lifespan=True)
     beside = [(_server(service.metrics_app, settings, lifespan=False), sockets.metrics)]
     if sockets.admin is not None:
         beside.append((_server(service.admin_app, settings, lifespan=False), sockets.admin))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, FilePath, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from service.secret_files import SUFFIX, from_files
 from service.security.addresses import engine_address, is_loopback, redis_address
+from service.versions.split import split_of
 
 EngineName = Literal["local", "vllm", "vllm-server"]
 
@@ -20,7 +23,27 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="HETLM_", frozen=True, extra="ignore", hide_input_in_errors=True)
 
     bundle: Path | None = Field(default=None, description="the bundle's directory (`hetlm serve BUNDLE` names it too)")
-    bundle_version: str | None = Field(default=None, description="the version expected; any other bundle is refused")
+    bundle_version: str | None = Field(
+        default=None,
+        description="the version expected: any other bundle is refused; with `HETLM_BUNDLES` the one to start with, by "
+        "its folder's name or its version",
+    )
+    bundles: Path | None = Field(
+        default=None,
+        description="instead of `HETLM_BUNDLE`, a folder of bundles, which take over from each other without a restart "
+        "(docs/bundles.md)",
+    )
+    canary: str | None = Field(
+        default=None,
+        description="`VERSION=SHARE`: with `HETLM_BUNDLES`, a second bundle that answers a share (above 0, at most 1) "
+        "of the users",
+    )
+    rollout_seconds: float = Field(
+        default=900.0,
+        gt=0,
+        le=86_400,
+        description="how long a new bundle may take to be verified, started and warm; then the rollout has failed",
+    )
     engine: EngineName = Field(
         default="local",
         description="`local`: in this process; `vllm`: servers that the service starts; `vllm-server`: running servers",
@@ -137,9 +160,22 @@ class Settings(BaseSettings):
     drain_seconds: int = Field(
         default=30, ge=0, le=600, description="how long requests under way may then take to finish"
     )
+    drift_half_life_hours: float = Field(
+        default=6.0,
+        gt=0,
+        le=8_760,
+        description="after so long a request weighs half as much in the metrics that compare traffic with training",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least level that is logged; `info` has a line per request, `debug` per probe too"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_files(cls, values: dict[str, object]) -> dict[str, object]:
+        fields = {variable(field): field for field in secrets()}
+        found = from_files(fields, os.environ)
+        return {**{fields[name]: secret for name, secret in found.items()}, **values}
 
     @field_validator("engine_urls", mode="before")
     @classmethod
@@ -153,6 +189,13 @@ class Settings(BaseSettings):
             for replica in url.split("|"):
                 engine_address(replica.strip())
         return urls
+
+    @field_validator("canary")
+    @classmethod
+    def _share(cls, canary: str | None) -> str | None:
+        if canary is not None:
+            split_of(canary)
+        return canary
 
     @field_validator("redis_url")
     @classmethod
@@ -186,6 +229,15 @@ class Settings(BaseSettings):
                     )
         if self.redis_ca_file is not None and not self._redis_has_tls():
             raise ValueError("HETLM_REDIS_CA_FILE is for a rediss:// address in HETLM_REDIS_URL")
+        if self.bundle is not None and self.bundles is not None:
+            raise ValueError("HETLM_BUNDLE and HETLM_BUNDLES are both named: serve a bundle, or a folder of them")
+        if self.canary is not None and self.bundles is None:
+            raise ValueError("HETLM_CANARY (--canary) needs a folder with both bundles in HETLM_BUNDLES (--bundles)")
+        if self.canary is not None and self.engine == "vllm-server":
+            raise ValueError(
+                "HETLM_CANARY (--canary) is not for the engine vllm-server: the servers at HETLM_ENGINE_URLS hold one "
+                "bundle's predictors"
+            )
         if self.engine == "vllm-server" and not self.engine_urls:
             raise ValueError("the engine vllm-server needs HETLM_ENGINE_URLS (--engine-url), one address per cluster")
         if self.engine != "vllm-server" and self.engine_urls:
@@ -199,6 +251,11 @@ class Settings(BaseSettings):
 def variable(field: str) -> str:
     """The environment variable of a field of `Settings`."""
     return f"HETLM_{field.upper()}"
+
+
+def secrets() -> list[str]:
+    """The fields of `Settings` that are secret, and may be in a file of their own."""
+    return [name for name, field in Settings.model_fields.items() if SecretStr in get_args(field.annotation)]
 
 
 def table() -> str:
@@ -218,6 +275,10 @@ def table() -> str:
             "The service reads these environment variables; a flag of `hetlm serve` comes before its variable.",
             "",
             *rows,
+            "",
+            f"A secret may be in a file instead, which a variable with `{SUFFIX}` at its end names: "
+            + ", ".join(f"`{variable(name)}{SUFFIX}`" for name in secrets())
+            + ".",
             "",
             "This page is the output of `python -m service.settings`.",
             "",

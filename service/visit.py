@@ -18,7 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from browsing.console import emit, fail
-from service.schemas import MAX_PAGES, MAX_SESSION_PAGES, MAX_SESSIONS, OutcomeOut, PredictResponse
+from browsing.newest import newest
+from service.schemas import OutcomeOut, PredictResponse
 
 WIDTH = 100
 BAR = 24
@@ -37,15 +38,9 @@ class Visitor:
 
     def request(self, top_pages: int) -> dict[str, object]:
         """The body of `POST /predict`: the newest sessions that one request may hold."""
-        sessions: list[dict[str, object]] = []
-        pages = 0
-        for at, session in zip(reversed(self.started_at), reversed(self.history), strict=True):
-            kept = session[-MAX_SESSION_PAGES:]
-            pages += len(kept)
-            if len(sessions) == MAX_SESSIONS or pages > MAX_PAGES:
-                break
-            sessions.append({"started_at": _utc(at).isoformat(), "pages": kept})
-        return {"user_id": self.user_id, "sessions": sessions[::-1], "options": {"top_pages": top_pages}}
+        kept = newest(self.started_at, self.history)
+        sessions = [{"started_at": _utc(at).isoformat(), "pages": pages} for at, pages in kept]
+        return {"user_id": self.user_id, "sessions": sessions, "options": {"top_pages": top_pages}}
 
 
 def visit(
@@ -61,7 +56,7 @@ def visit(
     """Show what a running service predicts for a few visitors of the test split, and what they then did."""
     try:
         candidates = read(dataset / "test.parquet", visitors * ASKED_PER_SHOWN)
-    except (OSError, pl.exceptions.PolarsError) as error:
+    except (OSError, pl.exceptions.PolarsError, TypeError) as error:  # the last for a session that is null
         raise fail(f"{dataset}: no test.parquet of a dataset can be read there ({type(error).__name__})") from None
     if not candidates:
         raise fail(f"{dataset}/test.parquet has no visitor: ingest a larger log")

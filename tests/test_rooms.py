@@ -9,10 +9,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FORBIDDEN = {
-    "browsing": {"training", "service", "loadtest", "tests"},
-    "training": {"service", "loadtest", "tests"},
-    "service": {"training", "loadtest", "tests"},
-    "loadtest": {"training", "service", "tests"},
+    "browsing": {"training", "service", "loadtest", "deploy", "tests"},
+    "training": {"service", "loadtest", "deploy", "tests"},
+    "service": {"training", "loadtest", "deploy", "tests"},
+    "loadtest": {"training", "service", "deploy", "tests"},
+    "deploy": {"training", "loadtest", "tests"},
 }
 PICKLING = {"pickle", "joblib", "dill", "cloudpickle", "shelve"}
 

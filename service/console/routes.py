@@ -7,13 +7,14 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from browsing.bundle import Bundle
 from service.console.documents import BundleResponse, PagesQuery, PagesResponse
 from service.console.files import CONSOLE_HEADERS, INDEX, REPORT_HEADERS, TYPES, load
 from service.console.showcase import Showcases
 from service.problems import MEDIA_TYPE, ProblemError, invalid_query
+from service.responses import json_response
 
 
 def _problem(status: int, words: str) -> dict[int | str, dict[str, Any]]:
@@ -54,12 +55,12 @@ def console_routes(current: Callable[[], Bundle]) -> APIRouter:
             asked = PagesQuery.model_validate_strings(dict(request.query_params))
         except ValidationError as error:
             raise invalid_query(error) from None
-        return _json(PagesResponse(pages=showcases.now().completion.find(asked.prefix, asked.limit)))
+        return json_response(PagesResponse(pages=showcases.now().completion.find(asked.prefix, asked.limit)))
 
     @router.get("/bundle", response_model=BundleResponse, summary="The model that answers, and histories to try")
     async def bundle() -> Response:
         """Aggregates of the training log, and examples of generated sessions."""
-        return _json(showcases.now().document)
+        return json_response(showcases.now().document)
 
     @router.get(
         "/report",
@@ -77,10 +78,6 @@ def console_routes(current: Callable[[], Bundle]) -> APIRouter:
         return Response(content, headers={**REPORT_HEADERS, "Content-Type": TYPES[".html"]})
 
     return router
-
-
-def _json(document: BaseModel) -> Response:
-    return Response(document.model_dump_json(), media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
 def _query() -> list[dict[str, Any]]:

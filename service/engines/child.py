@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -11,6 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from service.engines import guard
+
+logger = logging.getLogger(__name__)
+
+KILLED_SECONDS = 10.0
+"""A process that was killed ends at once, but for one that the kernel holds: nobody waits for that."""
 
 
 class Child:
@@ -66,7 +72,11 @@ class Child:
             self._process.kill()
         finally:
             self._sweep()
-        await self._process.wait()
+        try:
+            async with asyncio.timeout(KILLED_SECONDS):
+                await self._process.wait()
+        except TimeoutError:
+            logger.error("process %d does not end although it was killed: it is left behind", self._process.pid)
         self._process = None
 
     def _sweep(self) -> None:

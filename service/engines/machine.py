@@ -59,24 +59,44 @@ def _has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
+MODULE = "vllm.entrypoints.openai.api_server"
+QUIET = {
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "VLLM_PLUGINS": "",
+    "PYTHONUNBUFFERED": "1",
+}
+"""What keeps vLLM off the network."""
+
+
 def command(predictor: Path, model: str, port: int, tuning: Tuning) -> list[str]:
-    """The vLLM server of one predictor on loopback, quiet about what it is asked."""
-    arguments = [
-        *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
-        *("--model", str(predictor), "--served-model-name", model, "--host", "127.0.0.1", "--port", str(port)),
+    """The vLLM server of one predictor on loopback."""
+    return [
+        *(sys.executable, "-m", MODULE),
+        *arguments(str(predictor), model, "127.0.0.1", port, tuning),
+        "--disable-log-stats",
+    ]
+
+
+def arguments(predictor: str, model: str, host: str, port: int, tuning: Tuning) -> list[str]:
+    """The command line of the vLLM server of one predictor, quiet about what it is asked."""
+    given = [
+        *("--model", predictor, "--served-model-name", model, "--host", host, "--port", str(port)),
         *("--dtype", tuning.dtype, "--seed", "0", "--max-num-seqs", str(tuning.max_sequences)),
         *("--kv-cache-memory-bytes", str(tuning.kv_cache_bytes)),
         *("--generation-config", "vllm", "--logprobs-mode", "raw_logprobs"),
-        *("--no-enable-log-requests", "--max-log-len", "0", "--no-log-error-stack", "--disable-log-stats"),
+        *("--no-enable-log-requests", "--max-log-len", "0", "--no-log-error-stack"),
         *("--disable-uvicorn-access-log", "--uvicorn-log-level", "warning", "--disable-fastapi-docs"),
     ]
     if tuning.eager:
-        arguments.append("--enforce-eager")
+        given.append("--enforce-eager")
     if tuning.gpu:  # only checked against the memory left at the start: the cache's size is given
-        arguments += ["--gpu-memory-utilization", "0.05"]
+        given += ["--gpu-memory-utilization", "0.05"]
     else:  # a seeded request whose prompt is computed in pieces kills vLLM 0.32 on a CPU, and every request with it
-        arguments.append("--no-enable-chunked-prefill")
-    return arguments
+        given.append("--no-enable-chunked-prefill")
+    return given
 
 
 def environment(
@@ -93,20 +113,19 @@ def environment(
     variables |= {
         "VLLM_API_KEY": api_key,  # not on the command line, which every user of the machine can read
         "VLLM_HOST_IP": "127.0.0.1",
-        "VLLM_NO_USAGE_STATS": "1",
-        "DO_NOT_TRACK": "1",
-        "HF_HUB_OFFLINE": "1",
-        "TRANSFORMERS_OFFLINE": "1",
-        "VLLM_PLUGINS": "",
+        **QUIET,
         "TMPDIR": str(scratch),
-        "PYTHONUNBUFFERED": "1",
     }
-    if tuning.eager:
-        # Even then vLLM compiles one small function of its sampler, at the first request: 20 seconds, with g++.
-        variables["TORCHDYNAMO_DISABLE"] = "1"
+    bind = "nobind" if cores is None else ",".join(map(str, cores))
+    return variables | computing(tuning, 1 if cores is None else len(cores), bind)
+
+
+def computing(tuning: Tuning, threads: int, bind: str = "nobind") -> dict[str, str]:
+    """The variables that say how vLLM computes. `bind`: the cores of its threads, separated by commas."""
+    # Even an eager vLLM compiles one small function of its sampler, at the first request: 20 seconds, with g++.
+    variables = {"TORCHDYNAMO_DISABLE": "1"} if tuning.eager else {}
     if not tuning.gpu:
-        variables["VLLM_CPU_OMP_THREADS_BIND"] = "nobind" if cores is None else ",".join(map(str, cores))
-        variables["OMP_NUM_THREADS"] = "1" if cores is None else str(len(cores))
+        variables |= {"VLLM_CPU_OMP_THREADS_BIND": bind, "OMP_NUM_THREADS": str(threads)}
     return variables
 
 

@@ -12,8 +12,8 @@ from pydantic import BaseModel, ValidationError
 
 from browsing.engine import EngineDown, EngineError, EngineTimeout, GenerateRequest, Path
 from browsing.vocabulary import BOS, EOS
-from service.engines import completions, likeness
-from service.engines.likeness import Likeness
+from service.engines import completions, fingerprint
+from service.engines.fingerprint import Fingerprint
 
 MAX_ANSWER = 64 * 2**20
 """Bytes. 128 probabilities at 20 steps of 256 samples are 20 MiB; more is no answer but a flood."""
@@ -40,7 +40,7 @@ class Server:
     """One vLLM server, one predictor.
 
     `model`: the name under which it must serve; None takes the name it has. `context`: the least number of tokens that
-    prompt and path must have room for. `api_key` goes into the `Authorization` header. `likeness`: what its model is
+    prompt and path must have room for. `api_key` goes into the `Authorization` header. `fingerprint`: what its model is
     recognised by, shared by the servers of one cluster.
     """
 
@@ -53,7 +53,7 @@ class Server:
         model: str | None = None,
         context: int = 0,
         api_key: str | None = None,
-        likeness: Likeness | None = None,
+        fingerprint: Fingerprint | None = None,
     ) -> None:
         self.url = url.rstrip("/")
         self._client = client
@@ -61,7 +61,7 @@ class Server:
         self._expected = model
         self._least_context = context
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._likeness = likeness or Likeness()
+        self._fingerprint = fingerprint or Fingerprint()
         self._model: _Model | None = None
 
     async def check(self) -> None:
@@ -83,7 +83,7 @@ class Server:
             return False
         try:
             async with asyncio.timeout(timeout):
-                await self._check_likeness(await self._served())
+                await self._check_fingerprint(await self._served())
         except (EngineError, TimeoutError):
             return False
         return True
@@ -181,7 +181,7 @@ class Server:
 
     async def _check_vocabulary(self, model: _Model) -> None:
         """Ask for the last id of the vocabulary, which must be there, and for the one after it, which must not."""
-        document = await self._check_likeness(model)
+        document = await self._check_fingerprint(model)
         status, _ = await self._send(
             "POST", "/v1/completions", {**document, "logprob_token_ids": [self._vocabulary_size]}
         )
@@ -191,10 +191,10 @@ class Server:
                 f"{self._vocabulary_size} does not have (status {status}): it is another model's server"
             )
 
-    async def _check_likeness(self, model: _Model) -> dict[str, object]:
+    async def _check_fingerprint(self, model: _Model) -> dict[str, object]:
         """That one real token comes, with the model's own probabilities, and that these are those of before. Returns
         the document that asked for it."""
-        watched, last = likeness.watched(self._vocabulary_size), self._vocabulary_size - 1
+        watched, last = fingerprint.watched(self._vocabulary_size), self._vocabulary_size - 1
         request = GenerateRequest(0, (BOS,), samples=1, max_steps=1, watched=watched, forbidden=(EOS,))
         document = completions.body(request, model.id, self._vocabulary_size)
         status, content = await self._send("POST", "/v1/completions", document)
@@ -213,7 +213,7 @@ class Server:
             raise EngineError(
                 f"{self.url}: its log-probabilities are not the model's own; start it with --logprobs-mode raw_logprobs"
             )
-        if not self._likeness.fits(path.watched[0]):
+        if not self._fingerprint.matches(path.watched[0]):
             raise EngineError(f"{self.url}: answers as another model than was first seen for this cluster")
         return document
 

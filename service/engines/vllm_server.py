@@ -9,7 +9,7 @@ import httpx
 
 from browsing.console import progress
 from browsing.engine import EngineDown, GenerateRequest, Path
-from service.engines.likeness import Likeness
+from service.engines.fingerprint import Fingerprint
 from service.engines.server import Server, Unreachable, new_client
 
 _MOMENT = 2.0
@@ -78,7 +78,7 @@ class VllmServerEngine:
         self._servers = servers
 
     def _made(self, client: httpx.AsyncClient, urls: Sequence[str], model: str | None) -> list[Server]:
-        shared = Likeness()
+        shared = Fingerprint()
         return [
             Server(
                 client,
@@ -87,7 +87,7 @@ class VllmServerEngine:
                 model=model,
                 context=self._context,
                 api_key=self._api_key,
-                likeness=shared,
+                fingerprint=shared,
             )
             for url in urls
         ]

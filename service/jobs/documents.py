@@ -10,8 +10,7 @@ from service.jobs.ledger import Job, State
 from service.jobs.worker import Run
 from service.problems import Problem
 from service.schemas import PredictOptions
-
-FILE_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+from service.security.names import PATH
 
 
 class BatchFile(BaseModel):
@@ -19,7 +18,7 @@ class BatchFile(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
 
-    file: str = Field(pattern=f"^{FILE_NAME}$", description="its name in the folder HETLM_BATCH_INPUT_DIR")
+    file: str = Field(pattern=f"^{PATH}$", description="its name below the folder HETLM_BATCH_INPUT_DIR")
     options: PredictOptions = Field(default=PredictOptions(), description="for rows that have none of their own")
 
 

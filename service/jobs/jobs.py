@@ -7,31 +7,33 @@ import contextlib
 import hashlib
 import secrets
 import sqlite3
-import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
 
+from service.jobs.clock import steady
 from service.jobs.documents import BatchJobResponse, document
-from service.jobs.home import Home, HomeError
 from service.jobs.ledger import UNFINISHED, Job, KeyTakenError, Ledger
 from service.jobs.meter import Meter
-from service.jobs.worker import Rules, Served, Worker
+from service.jobs.storage import Storage, StorageError
+from service.jobs.worker import Rules, Worker
 from service.logs import described
 from service.problems import ProblemError
 from service.schemas import PredictOptions
 from service.scoring.parts import disk_full
-from service.scoring.scorer import Scorer, in_thread
+from service.scoring.scorer import Scorer
+from service.scoring.served import Served
+from service.scoring.threads import in_thread
 
 LISTED = 100
 """Batches in one list."""
 
-Take = Callable[[Path], Awaitable[str]]
-"""Writes an input to the path it is given, and returns what tells this input from another."""
+Take = Callable[[Path | None], Awaitable[str]]
+"""Writes an input to the path it is given, if any, and returns what tells this input from another."""
 
 
 class Jobs:
@@ -47,22 +49,25 @@ class Jobs:
         log: FilteringBoundLogger,
         *,
         most: int,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
     ) -> None:
-        """`most`: batches that one caller may have unfinished. Raises `HomeError`."""
-        self._home = Home(root)
+        """`served`: what is served just now. `most`: batches that one caller may have unfinished. `clock`: seconds
+        since 1970, by default a `steady` one. Raises `StorageError`."""
+        self._storage = Storage(root)
         try:
-            self._ledger = Ledger(self._home.ledger)
+            self._ledger = Ledger(self._storage.ledger)
         except sqlite3.Error as error:
-            self._home.close()
-            raise HomeError(
-                f"{self._home.ledger}: {error}; name another directory, or remove it with all its batches"
+            self._storage.close()
+            raise StorageError(
+                f"{self._storage.ledger}: {error}; name another directory, or remove it with all its batches"
             ) from None
-        self._worker = Worker(self._ledger, self._home, scorer, served, rules, meter, log, clock)
+        self._clock = clock or steady()
+        self._worker = Worker(self._ledger, self._storage, scorer, served, rules, meter, log, self._clock)
         self._log = log
         self._most = most
-        self._clock = clock
         self._arriving: Counter[str] = Counter()
+        self._repeated: Counter[str] = Counter()
+        """Requests under way that will be new batches, and those whose keys are known: per owner."""
 
     @asynccontextmanager
     async def running(self, started: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
@@ -78,7 +83,7 @@ class Jobs:
                 await asyncio.gather(work, return_exceptions=True)
         finally:
             await self._ledger.close()
-            self._home.close()
+            self._storage.close()
 
     async def _work(self, started: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -92,28 +97,47 @@ class Jobs:
             raise
 
     async def submit(
-        self, owner: str, key: str | None, options: PredictOptions, take: Take
+        self, owner: str, key: str | None, options: PredictOptions, take: Take, name: str = ""
     ) -> tuple[BatchJobResponse, bool]:
-        """The new job, and True; or the one that `key` already stands for, and False.
+        """The new job, and True; or the one that `key` already stands for, and False: then nothing is written.
+        `name`: of the file, where it has one.
 
-        Raises `ProblemError` (422 where the key stands for another request, 429, 507) and what `take` raises.
+        Raises `ProblemError` (409 where the key stands for another request, 429, 507) and what `take` raises.
         """
-        known = await self._ledger.by_key(owner, key) if key is not None else None
-        if known is None and await self._ledger.unfinished(owner) + self._arriving[owner] >= self._most:
+        known = await self._known(owner, key) if key is not None else None
+        if known is not None:
+            if known.options.model_dump() != options.model_dump():
+                raise _reused({"Connection": "close"})  # whatever the body is
+            with self._one_of(self._repeated, owner, 0):
+                return await self._again(known.id, _fingerprint(name, await take(None), options)), False
+        with self._one_of(self._arriving, owner, await self._ledger.unfinished(owner)):
+            return await self._new(owner, key, options, take, name)
+
+    @contextlib.contextmanager
+    def _one_of(self, counter: Counter[str], owner: str, others: int) -> Iterator[None]:
+        """One of those that the owner has in `counter`, which with `others` must not be more than `most`. Raises
+        `ProblemError`."""
+        if others + counter[owner] >= self._most:
             raise ProblemError(
                 "too-many-batches",
                 f"At most {self._most} batches may be unfinished: wait for one of them, or delete it.",
                 headers={"Retry-After": "60"},
             )
-        job_id = secrets.token_urlsafe(16)
-        self._arriving[owner] += 1
+        counter[owner] += 1
         try:
-            asked = await take(self._home.incoming(job_id))
-            fingerprint = hashlib.sha256(f"{asked} {options.model_dump_json()}".encode()).hexdigest()
-            job = Job(job_id, owner, key, fingerprint, options, self._clock())
-            if known is None:
-                return await self._accept(job)
-            return self._again(job, known), False
+            yield
+        finally:
+            counter[owner] -= 1
+            if not counter[owner]:
+                del counter[owner]
+
+    async def _new(
+        self, owner: str, key: str | None, options: PredictOptions, take: Take, name: str
+    ) -> tuple[BatchJobResponse, bool]:
+        job_id = secrets.token_urlsafe(16)
+        try:
+            fingerprint = _fingerprint(name, await take(self._storage.incoming(job_id)), options)
+            return await self._accept(Job(job_id, owner, key, fingerprint, options, self._clock()))
         except OSError as error:
             if not disk_full(error):
                 raise
@@ -121,32 +145,41 @@ class Jobs:
                 "disk-full", "The service's disk has no room for the file.", headers={"Connection": "close"}
             ) from None
         finally:
-            self._arriving[owner] -= 1
             with contextlib.suppress(OSError):
-                await in_thread(self._home.drop_incoming, job_id)
+                await in_thread(self._storage.drop_incoming, job_id)
+
+    async def _known(self, owner: str, key: str) -> Job | None:
+        """The job of a key; one that has expired has left it."""
+        known = await self._ledger.by_key(owner, key)
+        if known is None or not self._expired(known):
+            return known
+        await self._worker.delete(known)
+        return None
 
     async def _accept(self, job: Job) -> tuple[BatchJobResponse, bool]:
         try:
-            await in_thread(self._home.adopt, job.id)
+            await in_thread(self._storage.adopt, job.id)
             await self._ledger.add(job)
         except KeyTakenError:  # the same request came twice at a time
-            await in_thread(self._home.remove, job.id)
+            await in_thread(self._storage.remove, job.id)
             known = await self._ledger.by_key(job.owner, job.idempotency_key or "")
-            if known is None:
-                raise ProblemError("key-reused", "The batch of this key was deleted just now: try again.") from None
-            return self._again(job, known), False
-        except BaseException:
-            await in_thread(self._home.remove, job.id)
+            return await self._again(known.id if known is not None else "", job.fingerprint), False
+        except asyncio.CancelledError:  # it may be in the book by now, and nobody was told of it
+            await self._worker.delete(job)
+            raise
+        except Exception:
+            await in_thread(self._storage.remove, job.id)
             raise
         self._worker.wake()
         return self._document(job), True
 
-    def _again(self, asked: Job, known: Job) -> BatchJobResponse:
-        if asked.fingerprint != known.fingerprint:
-            raise ProblemError(
-                "key-reused",
-                "This Idempotency-Key stands for another file or other options: take a new key for a new batch.",
-            )
+    async def _again(self, job_id: str, fingerprint: str) -> BatchJobResponse:
+        """The job as it is by now, if it is what was asked for."""
+        known = await self._ledger.find(job_id)
+        if known is None:
+            raise ProblemError("key-reused", "The batch of this key was deleted just now: send it again.")
+        if known.fingerprint != fingerprint:
+            raise _reused()
         return self._document(known)
 
     async def find(self, owner: str, job_id: str) -> BatchJobResponse:
@@ -164,7 +197,7 @@ class Jobs:
         if job.state != "done":
             detail = {"failed": "It failed: its document says why."}.get(job.state, "Ask for its state, and come back.")
             raise ProblemError("not-done", f"The batch is {job.state}. {detail}")
-        return self._home.result(job.id)
+        return self._storage.result(job.id)
 
     async def delete(self, owner: str, job_id: str) -> BatchJobResponse:
         """Stops it and deletes all of it at once; what it was. Raises `ProblemError` (404)."""
@@ -189,6 +222,18 @@ class Jobs:
     def _document(self, job: Job) -> BatchJobResponse:
         run = self._worker.run
         return document(self._current(job), run if run is not None and run.job.id == job.id else None)
+
+
+def _fingerprint(name: str, digest: str, options: PredictOptions) -> str:
+    return hashlib.sha256(f"{name} {digest} {options.model_dump_json()}".encode()).hexdigest()
+
+
+def _reused(headers: dict[str, str] | None = None) -> ProblemError:
+    return ProblemError(
+        "key-reused",
+        "This Idempotency-Key stands for another file or other options: take a new key for a new batch.",
+        headers=headers,
+    )
 
 
 def _no_batch() -> ProblemError:

@@ -14,6 +14,7 @@ from typing import Literal, TypeVar, get_args
 from service.problems import Problem
 from service.schemas import PredictOptions
 from service.scoring.results import Tally
+from service.scoring.threads import unbroken
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 STATES: tuple[State, ...] = get_args(State)
@@ -152,7 +153,8 @@ class Ledger:
 
     async def _run(self, call: Callable[[], T]) -> T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+            # What is begun will be done: who is cancelled waits, and knows that it is.
+            return await unbroken(asyncio.get_running_loop().run_in_executor(self._executor, call))
         except sqlite3.OperationalError as error:
             primary = error.sqlite_errorcode & 0xFF
             if primary in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client.core import CounterMetricFamily
 
 from service.jobs.ledger import STATES, State
 from service.scoring.online import Online
@@ -20,29 +21,62 @@ class Meter:
         self._progress = Gauge(
             "hetlm_batch_progress", "Share of its rows that the batch under way has done", registry=registry
         )
-        self._left = Gauge("hetlm_batch_rows_left", "Rows that the batch under way has before it", registry=registry)
-        waited = Gauge(
-            "hetlm_batch_waited_seconds", "Time that rows waited for online requests, all together", registry=registry
+        self._running = Gauge(
+            "hetlm_batch_running_rows",
+            "Rows of the batch under way, by what came out or that they are left; their sum is the whole file",
+            ["result"],
+            registry=registry,
         )
-        waited.set_function(lambda: online.waited)
+        registry.register(_Waited(online))
         self.jobs(dict.fromkeys(STATES, 0))
         for result in ("ok", "problem", "engine_down"):
             self._rows.labels(result)
+        self.idle()
 
     def jobs(self, count: Mapping[State, int]) -> None:
         for state, jobs in count.items():
             if state != "cancelled":  # one that is cancelled is gone
                 self._jobs.labels(state).set(jobs)
 
+    def begun(self, tally: Tally, rows: int) -> None:
+        """A batch is under way; `tally`: what an earlier run finished of its `rows`."""
+        for result, count in _results(tally).items():
+            self._running.labels(result).set(count)
+        self._running.labels("left").set(rows - tally.done)
+        self._progress.set(tally.done / rows if rows else 0.0)
+
     def scored(self, before: Tally, after: Tally, rows: int) -> None:
         """Rows were scored; `rows`: of the whole input."""
-        failed, fallbacks = after.failed - before.failed, after.fallbacks - before.fallbacks
-        self._rows.labels("problem").inc(failed)
-        self._rows.labels("engine_down").inc(fallbacks)
-        self._rows.labels("ok").inc(after.done - before.done - failed - fallbacks)
-        self._progress.set(after.done / rows)
-        self._left.set(rows - after.done)
+        earlier = _results(before)
+        for result, count in _results(after).items():
+            self._rows.labels(result).inc(count - earlier[result])
+        self.begun(after, rows)
 
     def idle(self) -> None:
-        self._progress.set(0)
-        self._left.set(0)
+        self.begun(Tally(), 0)
+
+
+def _results(tally: Tally) -> dict[str, int]:
+    return {
+        "ok": tally.done - tally.failed - tally.fallbacks,
+        "problem": tally.failed,
+        "engine_down": tally.fallbacks,
+    }
+
+
+class _Waited:
+    """`Online` counts; here it is read."""
+
+    def __init__(self, online: Online) -> None:
+        self._online = online
+
+    def describe(self) -> Iterator[CounterMetricFamily]:
+        yield self._family()
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        family = self._family()
+        family.add_metric((), self._online.waited)
+        yield family
+
+    def _family(self) -> CounterMetricFamily:
+        return CounterMetricFamily("hetlm_batch_waited_seconds", "Time that rows waited for online requests, summed")

@@ -5,33 +5,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from structlog.typing import FilteringBoundLogger
 
-from service.jobs.home import Home
 from service.jobs.ledger import UNFINISHED, Job, Ledger
 from service.jobs.meter import Meter
+from service.jobs.storage import Storage
 from service.logs import described
 from service.problems import ProblemError
 from service.scoring.inputs import Limits, open_input
 from service.scoring.parts import Parts, disk_full
 from service.scoring.results import Tally, schema
 from service.scoring.rows import defaults_of
-from service.scoring.scorer import Scorer, Work, in_thread
+from service.scoring.scorer import Scorer, Work
+from service.scoring.served import Served, VersionGone
+from service.scoring.threads import Stop, in_thread, unbroken
 
 SWEEP_SECONDS = 30.0
+GONE_SECONDS = 0.1
+"""Between a version's end and the next look at what is served: an exchange takes its moment."""
 HOUR = 3_600.0
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """What jobs are scored with just now: the bundle's version and its outcomes."""
-
-    version: str
-    outcomes: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +52,9 @@ class Run:
 
     @property
     def rate(self) -> float | None:
-        rows = self.tally.done - (self.baseline or 0)
+        if self.baseline is None:
+            return None
+        rows = self.tally.done - self.baseline
         seconds = time.monotonic() - self.began
         return rows / seconds if rows and seconds > 0 else None
 
@@ -65,27 +63,24 @@ class _GoneError(Exception):
     """The job was deleted."""
 
 
-class _OtherBundleError(Exception):
-    """Another bundle is served than the one that the job was begun with."""
-
-
 class Worker:
-    """`served` is asked before and after every chunk: a job's rows are all of one bundle, and where it is exchanged the
-    job begins again. `clock`: seconds since 1970."""
+    """`served`: what is served just now. A job's rows are all of one bundle version, the one that was served when it
+    was begun; where that is gone, or is no longer served after a chunk, the job begins again with what is. `clock`:
+    seconds since 1970."""
 
     def __init__(
         self,
         ledger: Ledger,
-        home: Home,
+        storage: Storage,
         scorer: Scorer,
         served: Callable[[], Served],
         rules: Rules,
         meter: Meter,
         log: FilteringBoundLogger,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float],
     ) -> None:
         self._ledger = ledger
-        self._home = home
+        self._storage = storage
         self._scorer = scorer
         self._served = served
         self._rules = rules
@@ -96,6 +91,8 @@ class Worker:
         self.run: Run | None = None
         self.unsaved: dict[str, Job] = {}
         """Ends that could not be written: they count all the same, and are tried again."""
+        self._stuck: set[str] = set()
+        """Jobs that are no more, and whose files could not be removed: that is tried again, too."""
 
     def wake(self) -> None:
         """There is something new."""
@@ -104,8 +101,11 @@ class Worker:
     async def clean_up(self) -> None:
         """After a crash: drop what belongs to no job. Only before anything new can arrive."""
         jobs = await self._ledger.all()
-        ended = {job.id for job in jobs if job.state not in UNFINISHED}
-        await in_thread(self._home.sweep, {job.id for job in jobs}, ended)
+        unfinished = {job.id for job in jobs if job.state in UNFINISHED}
+        done = {job.id for job in jobs if job.state == "done"}
+        self._stuck.update(await in_thread(self._storage.sweep, unfinished, done))
+        for name in self._stuck:
+            self._log.error("batch_not_removed", batch=name)
 
     async def work(self) -> None:
         """Until cancelled."""
@@ -144,24 +144,41 @@ class Worker:
             self.run = None
 
     async def delete(self, job: Job) -> bool:
-        """At once, whatever state it is in. False where it is gone already."""
+        """At once, whatever state it is in, and to the end, whoever stops waiting for it. False where it is gone
+        already. Raises `OSError` where its files cannot be removed; that is tried again."""
+        return await unbroken(self._delete(job))
+
+    async def _delete(self, job: Job) -> bool:
         # First the book, then the worker: one that begins the job now finds it gone, one that has begun is stopped.
         found = await self._ledger.delete(job.id)
         self.unsaved.pop(job.id, None)
         if self.run is not None and self.run.job.id == job.id:
-            self.run.task.cancel()
-            await asyncio.wait((self.run.task,))
-        await in_thread(self._home.remove, job.id)
+            task = self.run.task
+            task.cancel()
+            await asyncio.wait((task,))
+        await self._remove(job.id)
         return found
 
+    async def _remove(self, job_id: str) -> None:
+        self._stuck.add(job_id)
+        await in_thread(self._storage.remove, job_id)
+        self._stuck.discard(job_id)
+
     async def sweep(self) -> None:
-        """Delete what has expired; write what could not be written."""
+        """Delete what has expired; write and remove what could not be written and removed."""
         for job in list(self.unsaved.values()):
             await self._ledger.save(job)
-            del self.unsaved[job.id]
+            self.unsaved.pop(job.id, None)
+        for name in list(self._stuck):
+            with contextlib.suppress(OSError):
+                await self._remove(name)
         for job in await self._ledger.expired(self._clock()):
-            await self.delete(job)
-            self._log.info("batch_expired", batch=job.id)
+            try:
+                await self.delete(job)
+            except OSError:
+                self._log.error("batch_not_removed", batch=job.id)
+            else:
+                self._log.info("batch_expired", batch=job.id)
         self._meter.jobs(await self._ledger.count())
 
     async def _finish(self, job: Job) -> None:
@@ -170,8 +187,9 @@ class Worker:
                 try:
                     await self._score(job)
                     return
-                except _OtherBundleError:
+                except VersionGone:
                     self._log.info("batch_begins_again", batch=job.id)
+                    await asyncio.sleep(GONE_SECONDS)
         except _GoneError:
             return
         except ProblemError as problem:
@@ -183,36 +201,38 @@ class Worker:
             await self._fail(job, _FULL if full else _INTERNAL)
 
     async def _score(self, job: Job) -> None:
-        served = self._served()
-        if job.bundle_version != served.version:  # another's rows do not go with these
-            await in_thread(self._home.drop_parts, job.id)
-        job = replace(job, state="running", started=job.started or self._clock(), bundle_version=served.version)
+        served, stop = self._served(), Stop()
+        run, tally = self.run, job.tally if job.bundle_version == served.version else Tally()
+        assert run is not None, "a job is scored as the run under way"
+        run.tally, run.baseline = tally, None
+        started = job.started or self._clock()
+        job = replace(job, state="running", started=started, bundle_version=served.version, tally=tally)
         await self._save(job)
-        source = await in_thread(open_input, self._home.input(job.id), self._rules.limits)
+        source = await stop.in_thread(open_input, self._storage.input(job.id), self._rules.limits, stop)
         job = replace(job, rows=source.count)
         await self._save(job)
-        parts = Parts(self._home.parts(job.id), schema(served.outcomes), self._rules.chunk_rows, source.count)
+        parts = Parts(
+            self._storage.parts(job.id), schema(served.outcomes), self._rules.chunk_rows, source.count, served.version
+        )
         options = defaults_of(job.options, datetime.fromtimestamp(job.created, UTC))
+        work = Work(source, parts, served, options, job.id, stop)
 
         async def keep(tally: Tally) -> None:
-            if self._served() != served:
-                raise _OtherBundleError
             await self._save(replace(job, tally=tally))
+            if tally.done < source.count and self._served().version != served.version:
+                raise VersionGone
 
-        tally = await self._scorer.score(Work(source, parts, options, job.id), self._reporting(source.count), keep)
-        await in_thread(parts.assemble, self._home.result(job.id), "parquet")
+        tally = await self._scorer.score(work, self._reporting(run, source.count), keep)
+        await stop.in_thread(parts.assemble, self._storage.result(job.id), "parquet", stop)
         await self._save(self._ended(replace(job, state="done", tally=tally)))
-        await in_thread(self._home.drop_work, job.id)
+        await in_thread(self._storage.drop_work, job.id)
         self._log.info("batch_done", batch=job.id, rows=tally.done, failed=tally.failed, fallbacks=tally.fallbacks)
 
-    def _reporting(self, rows: int) -> Callable[[Tally], None]:
-        run = self.run
-        assert run is not None, "a job is scored as the run under way"
-        run.baseline = None
-
+    def _reporting(self, run: Run, rows: int) -> Callable[[Tally], None]:
         def report(tally: Tally) -> None:
             if run.baseline is None:
                 run.baseline, run.began = tally.done, time.monotonic()
+                self._meter.begun(tally, rows)
             else:
                 self._meter.scored(run.tally, tally, rows)
             run.tally = tally
@@ -220,18 +240,27 @@ class Worker:
         return report
 
     async def _fail(self, job: Job, problem: ProblemError) -> None:
-        """Its unfinished work goes first: where the disk is full there is room again."""
+        """What came out goes first: where the disk is full there is room again. The input follows once the end is
+        written: until then a start after a crash finds it, and comes to the same end."""
         with contextlib.suppress(OSError):
-            await in_thread(self._home.drop_work, job.id)
+            await in_thread(self._storage.drop_output, job.id)
         run = self.run
         now = (await self._known(job)) or job
         tally = run.tally if run is not None else now.tally
         failed = self._ended(replace(now, state="failed", tally=tally, problem=problem.document(None)))
-        try:
-            await self._ledger.save(failed)
-        except Exception as error:
+        written = await self._written(failed)
+        with contextlib.suppress(OSError):
+            await self._remove(job.id)
+        if not written and not await self._written(failed):  # no room even without the input
             self.unsaved[job.id] = failed
+
+    async def _written(self, job: Job) -> bool:
+        try:
+            await self._ledger.save(job)
+        except Exception as error:
             self._log.error("batch_not_saved", batch=job.id, **described(error))
+            return False
+        return True
 
     async def _known(self, job: Job) -> Job | None:
         with contextlib.suppress(Exception):

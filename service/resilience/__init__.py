@@ -1,1 +1,1 @@
-"""What keeps answers coming, and honest, when something breaks: circuits, admission, shared flights, departures."""
+"""What keeps answers coming, and honest, when something breaks: circuits, admission, single flight, shutdown."""

@@ -6,10 +6,10 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Literal
 
-from service.resilience.pace import Pace
+from service.resilience.latency import LatencyModel
 
 Reason = Literal["full", "late"]
 
@@ -27,42 +27,34 @@ class Overloaded(Exception):
 class Passage:
     """One prediction on its way through an engine."""
 
-    def __init__(self, pace: Pace, ahead: int, clock: Callable[[], float]) -> None:
-        self._pace = pace
+    def __init__(self, latency: LatencyModel, ahead: int, clock: Callable[[], float]) -> None:
+        self._latency = latency
         self._ahead = ahead
         self._clock = clock
         self._began = clock()
 
     def through(self) -> None:
         """It was answered."""
-        self._pace.took(self._ahead, self._clock() - self._began)
+        self._latency.observe(self._ahead, self._clock() - self._began)
 
     def overdue(self) -> None:
         """Its time ran out: it takes at least as long, which is news only where less was expected."""
         seconds = self._clock() - self._began
-        if seconds > self._pace.expected(self._ahead):
-            self._pace.took(self._ahead, seconds)
+        if seconds > self._latency.expected(self._ahead):
+            self._latency.observe(self._ahead, seconds)
 
 
-class Admission:
-    """Two gates. The entrance counts all predictions: at most `most` that cannot wait, and beside them `patient` of
-    those that can (items of a batch), which queue. Each cluster's lane compares the time that is left with what its
-    engine takes, given how many it works on. `clock`: seconds that never jump."""
+class Entrance:
+    """Counts all predictions, whichever bundle they are for: at most `most` that cannot wait, and beside them `patient`
+    of those that can (items of a batch), which queue."""
 
-    def __init__(self, clusters: int, *, most: int, patient: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, *, most: int, patient: int) -> None:
         self._most = most
-        self._clock = clock
         self._inside = 0
         self._patient = asyncio.Semaphore(patient)
-        self._paces = [Pace(clock) for _ in range(clusters)]
-        self._under_way = [0] * clusters
-
-    def under_way(self, cluster: int) -> int:
-        """Predictions that this cluster's engine works on."""
-        return self._under_way[cluster]
 
     @asynccontextmanager
-    async def entrance(self, *, patient: bool) -> AsyncIterator[None]:
+    async def enter(self, *, patient: bool) -> AsyncIterator[None]:
         """Raises `Overloaded` for one that cannot wait."""
         if patient:
             async with self._patient:
@@ -76,15 +68,34 @@ class Admission:
         finally:
             self._inside -= 1
 
+
+class Admission:
+    """Two gates: the entrance, and behind it a lane to each cluster's engine, which compares the time that is left with
+    what the engine takes, given how many it works on. `clock`: seconds that never jump."""
+
+    def __init__(self, clusters: int, entrance: Entrance, clock: Callable[[], float] = time.monotonic) -> None:
+        self._entrance = entrance
+        self._clock = clock
+        self._latencies = [LatencyModel(clock) for _ in range(clusters)]
+        self._under_way = [0] * clusters
+
+    def under_way(self, cluster: int) -> int:
+        """Predictions that this cluster's engine works on."""
+        return self._under_way[cluster]
+
+    def entrance(self, *, patient: bool) -> AbstractAsyncContextManager[None]:
+        """Raises `Overloaded` for one that cannot wait."""
+        return self._entrance.enter(patient=patient)
+
     @contextmanager
     def lane(self, cluster: int, left: float, *, patient: bool) -> Iterator[Passage]:
         """`left`: seconds until the answer must be there. Raises `Overloaded` where it would be, were it alone, and
         will not be behind the others; one that even an idle engine is too slow for is no matter of load."""
-        pace, ahead = self._paces[cluster], self._under_way[cluster]
-        if not patient and (expected := pace.expected(ahead)) > left >= pace.expected(0):
+        latency, ahead = self._latencies[cluster], self._under_way[cluster]
+        if not patient and (expected := latency.expected(ahead)) > left >= latency.expected(0):
             raise Overloaded("late", expected - left)
         self._under_way[cluster] += 1
         try:
-            yield Passage(pace, ahead, self._clock)
+            yield Passage(latency, ahead, self._clock)
         finally:
             self._under_way[cluster] -= 1

@@ -18,7 +18,7 @@ from service.metrics import EngineFailure
 from service.problems import ProblemError
 from service.resilience.admission import Admission, Overloaded, Reason
 from service.resilience.circuits import Circuits
-from service.resilience.flights import Flights
+from service.resilience.single_flight import SingleFlight
 
 FALLBACK_SECONDS = 10.0
 """The fallback model answers in milliseconds; this bounds it all the same."""
@@ -78,16 +78,16 @@ class Forecasts:
         self._starting = starting
         self._meter = meter
         self._log = log
-        self._flights: Flights[Answered] = Flights()
+        self._calls: SingleFlight[Answered] = SingleFlight()
         self._secret = secrets.token_bytes(32)
 
     async def forecast(self, question: Question, options: Options, asked: Asked) -> Answered:
         """Raises `ProblemError`: 429 where the engine could answer, but not in time for those in front; 503 with
         `strict` where it does not answer, or where not even the fallback model does."""
         key = self._key(question, options, asked)
-        if key in self._flights:
+        if key in self._calls:
             self._meter.shared()
-        return await self._flights.join(key, lambda: self._work(question, options, asked))
+        return await self._calls.join(key, lambda: self._work(question, options, asked))
 
     def _key(self, question: Question, options: Options, asked: Asked) -> bytes:
         """A digest that means nothing outside this process: what the answer depends on is somebody's history."""

@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 
 from service.problems import ProblemError
 from service.scoring.rows import Row
+from service.scoring.threads import Stop
 from service.settings import Settings
 
 Format = Literal["parquet", "ndjson"]
@@ -18,8 +19,9 @@ GZIP_MAGIC = b"\x1f\x8b"
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`bytes`: of the whole file, decompressed. `row_group_bytes`: of one of Parquet's row groups, decompressed, as the
-    file declares it. `row_bytes`: of one row, the line of an NDJSON file."""
+    """`rows`: also of an NDJSON file's lines, blank ones among them, for they take time, too. `bytes`: of the whole
+    file, decompressed. `row_group_bytes`: of one of Parquet's row groups, decompressed, as the file declares it.
+    `row_bytes`: of one row, the line of an NDJSON file."""
 
     rows: int = 10_000_000
     bytes: int = 64 * 2**30
@@ -49,20 +51,22 @@ class Source(Protocol):
 
     def rows(self, start: int = 0) -> Generator[Row]:
         """Every row from number `start` on, in order; memory does not grow with the file. Raises `ProblemError` where
-        the file breaks off."""
+        the file breaks off, and `Stopped`."""
 
 
-def open_input(path: Path, limits: Limits) -> Source:
+def open_input(path: Path, limits: Limits, stop: Stop | None = None) -> Source:
     """Detect the format and read as much as it takes to check the limits. Blocks; raises `ProblemError` (broken-file,
-    file-too-large), which names the limit and the remedy and quotes nothing of the file, and `OSError`."""
+    file-too-large), which names the limit and the remedy and quotes nothing of the file, and `OSError`. `stop`: ends
+    this, and later the reading of rows, with `Stopped`."""
     from service.scoring.ndjson import NdjsonSource
     from service.scoring.parquet import ParquetSource
 
     with path.open("rb") as file:
         head = file.read(4)
+    stop = stop or Stop()
     if head == PARQUET_MAGIC:
-        return ParquetSource(path, limits)
-    return NdjsonSource(path, limits, compressed=head.startswith(GZIP_MAGIC))
+        return ParquetSource(path, limits, stop)
+    return NdjsonSource(path, limits, stop, compressed=head.startswith(GZIP_MAGIC))
 
 
 def beyond(what: str, limit: int, unit: str, variable: str) -> ProblemError:

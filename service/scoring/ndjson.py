@@ -1,34 +1,34 @@
-"""NDJSON: one document of `POST /predict` per line, gzipped or not. Empty lines are no rows."""
+"""NDJSON: one document of `POST /predict` per line, gzipped or not. Blank lines are no rows."""
 
 from __future__ import annotations
 
-import gzip
+import io
 import zlib
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 from service.problems import ProblemError
+from service.scoring.gunzip import Gunzip
 from service.scoring.inputs import PARQUET_MAGIC, Limits, beyond
 from service.scoring.rows import Row, row_of_json
+from service.scoring.threads import Stop
 
 _BOM = b"\xef\xbb\xbf"
+_BUFFER = 65_536
 
 
 class NdjsonSource:
-    """Reading it once counts the rows and checks the limits; raises `ProblemError`, `OSError`."""
+    """Reading it once counts the rows and checks the limits; raises `ProblemError`, `OSError`, `Stopped`."""
 
-    def __init__(self, path: Path, limits: Limits, *, compressed: bool) -> None:
+    def __init__(self, path: Path, limits: Limits, stop: Stop, *, compressed: bool) -> None:
         self._path = path
         self._limits = limits
+        self._stop = stop
         self._compressed = compressed
-        self.count = 0
         with closing(self._lines()) as lines:
-            for _ in lines:
-                self.count += 1
-                if self.count > limits.rows:
-                    raise beyond("The file has", limits.rows, "rows", "HETLM_BATCH_MAX_ROWS")
+            self.count = sum(1 for _ in lines)
         if not self.count:
             raise ProblemError("broken-file", "The file has no row: send Parquet, or a JSON document per line.")
 
@@ -43,31 +43,49 @@ class NdjsonSource:
                     yield row_of_json(number, line)
 
     def _lines(self) -> Generator[bytes]:
+        """Those that are rows, without white space around them."""
         try:
             with self._open() as file:
                 yield from self._limited(file)
-        except (EOFError, gzip.BadGzipFile, zlib.error):
+        except (EOFError, zlib.error):
             raise ProblemError(
                 "broken-file", "The gzip file is damaged or ends early: compress or send it again."
             ) from None
 
-    def _open(self) -> gzip.GzipFile | BinaryIO:
-        return gzip.open(self._path) if self._compressed else self._path.open("rb")
+    def _open(self) -> BinaryIO:
+        file = self._path.open("rb")
+        if not self._compressed:
+            return file
+        members = 0
 
-    def _limited(self, file: gzip.GzipFile | BinaryIO) -> Iterator[bytes]:
-        most, total = self._limits.row_bytes, 0
-        place = 0
-        while line := file.readline(most + 2):  # no more of an endless line than that it is one
+        def member() -> None:
+            nonlocal members
+            members += 1
+            if members > self._limits.rows:
+                raise beyond("The gzip file has", self._limits.rows, "members", "HETLM_BATCH_MAX_ROWS")
+
+        return io.BufferedReader(Gunzip(file, self._stop.check, member), _BUFFER)
+
+    def _limited(self, file: BinaryIO) -> Generator[bytes]:
+        limits = self._limits
+        place = rows = total = 0
+        # No more of an endless line is read than shows that it is one.
+        while line := file.readline(limits.row_bytes + len(_BOM + b"\r\n")):
+            self._stop.check()  # blank lines and rows that are passed over come back to nobody else
             place += 1
+            if place > limits.rows:
+                unit = "rows" if rows == limits.rows else "lines, blank ones among them"
+                raise beyond("The file has", limits.rows, unit, "HETLM_BATCH_MAX_ROWS")
             total += len(line)
-            if total > self._limits.bytes:
-                raise beyond("Decompressed, the file has", self._limits.bytes, "bytes", "HETLM_BATCH_MAX_BYTES")
+            if total > limits.bytes:
+                raise beyond("Decompressed, the file has", limits.bytes, "bytes", "HETLM_BATCH_MAX_BYTES")
             if place == 1:
                 if line.startswith(PARQUET_MAGIC):
                     raise ProblemError("broken-file", "The file is gzipped Parquet: send the Parquet file itself.")
                 line = line.removeprefix(_BOM)
-            line = line.strip()
-            if len(line) > most:
-                raise beyond(f"Line {place} has", most, "bytes", "HETLM_BODY_LIMIT_BYTES")
-            if line:
+            # Before blanks are taken away: a part of a line is no line.
+            if len(line.removesuffix(b"\n").removesuffix(b"\r")) > limits.row_bytes:
+                raise beyond(f"Line {place} has", limits.row_bytes, "bytes", "HETLM_BODY_LIMIT_BYTES")
+            if line := line.strip():
+                rows += 1
                 yield line

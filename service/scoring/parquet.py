@@ -13,32 +13,37 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from service.problems import ProblemError
-from service.scoring.inputs import Limits, beyond
-from service.scoring.rows import Row, broken, row_of_dataset, row_of_values
+from service.scoring.inputs import PARQUET_MAGIC, Limits, beyond
+from service.scoring.rows import Row, broken, row_of_dataset, row_of_values, short
+from service.scoring.threads import Stop
 
 DATASET = ("history", "history_started_at")
 DOCUMENT = ("sessions", "events")
 BATCH_ROWS = 64
+FOOTER_BYTES = 64 * 2**20
 _BUFFER = 65_536
+_USER_BYTES = 1_024
+"""No user's name is longer: 200 characters of at most four bytes each."""
 _MOMENT = pa.timestamp("us", "UTC")
 
 
 class ParquetSource:
-    """The footer tells the rows and the sizes; raises `ProblemError`, `OSError`.
+    """The footer tells the rows and the sizes; raises `ProblemError`, `OSError`, `Stopped`.
 
     Text is read as it is stored, each distinct string once: a small file cannot unfold into a large memory. Times
     without a zone are UTC, as everywhere in a dataset.
     """
 
-    def __init__(self, path: Path, limits: Limits) -> None:
+    def __init__(self, path: Path, limits: Limits, stop: Stop) -> None:
         self._path = path
         self._limits = limits
+        self._stop = stop
+        self._check_footer()
         try:
             with self._open() as file:
                 metadata = file.metadata
                 self.count = int(metadata.num_rows)
-                self._groups = [int(metadata.row_group(i).num_rows) for i in range(metadata.num_row_groups)]
-                self._check_sizes(metadata)
+                self._groups = self._checked(metadata)
                 self._columns = _columns(file.schema_arrow)
                 self._text = _text(file.schema)
         except ProblemError:
@@ -59,11 +64,13 @@ class ParquetSource:
         try:
             with self._open(self._text) as file:
                 for group, rows in enumerate(self._groups):
-                    if number + rows <= start:
+                    self._stop.check()
+                    if not rows or number + rows <= start:
                         number += rows
                         continue
                     # One group at a time: text as it is stored cannot be joined over two of them.
                     for batch in file.iter_batches(BATCH_ROWS, row_groups=[group], columns=list(self._columns)):
+                        self._stop.check()
                         if number + batch.num_rows > start:
                             yield from self._rows(batch, number, max(start - number, 0))
                         number += batch.num_rows
@@ -82,13 +89,29 @@ class ParquetSource:
             thrift_container_size_limit=1_000_000,
         )
 
-    def _check_sizes(self, metadata: Any) -> None:
+    def _check_footer(self) -> None:
+        """It is read as a whole, and takes several times its size in memory."""
+        with self._path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(size - 8, 0))
+            tail = file.read(8)
+        length = int.from_bytes(tail[:4], "little")
+        if tail[4:] == PARQUET_MAGIC and length > FOOTER_BYTES:
+            raise ProblemError(
+                "file-too-large",
+                f"The Parquet file's footer has more than {FOOTER_BYTES} bytes: write fewer row groups or columns.",
+            )
+
+    def _checked(self, metadata: Any) -> list[int]:
+        """Rows per group."""
         limits = self._limits
         if self.count > limits.rows:
             raise beyond("The file has", limits.rows, "rows", "HETLM_BATCH_MAX_ROWS")
-        total = 0
+        total, groups = 0, []
         for i in range(metadata.num_row_groups):
+            self._stop.check()
             group = metadata.row_group(i)
+            groups.append(int(group.num_rows))
             values = max((group.column(j).num_values for j in range(group.num_columns)), default=0)
             # Repeated values may take nothing in the file and yet four bytes each in memory.
             size = max(int(group.total_byte_size), 4 * int(values))
@@ -102,20 +125,25 @@ class ParquetSource:
             total += size
         if total > limits.bytes:
             raise beyond("Decompressed, the file has", limits.bytes, "bytes", "HETLM_BATCH_MAX_BYTES")
+        return groups
 
     def _rows(self, batch: pa.RecordBatch, first: int, skip: int) -> Generator[Row]:
         columns = {name: _in_utc(batch.column(name)) for name in self._columns}
-        taken = np.sum([sizes(column) for column in columns.values()], axis=0)
+        each = {name: sizes(column) for name, column in columns.items()}
+        taken = np.sum(list(each.values()), axis=0)
+        users = columns.get("user_id")
         for i in range(skip, batch.num_rows):
             number = first + i
+            # By itself, whatever is wrong with the rest of the row.
+            user = _user(users, i) if users is not None and each["user_id"][i] <= _USER_BYTES else None
             if taken[i] > self._limits.row_bytes:
                 detail = f"The row has more than {self._limits.row_bytes} bytes: keep the newest sessions."
-                yield Row(number, None, ProblemError("row-too-large", detail))
+                yield Row(number, short(user), ProblemError("row-too-large", detail))
                 continue
             try:
                 values = {name: column[i].as_py() for name, column in columns.items()}
             except (ValueError, OverflowError):  # not UTF-8, or a time that no calendar has
-                yield broken(number, "", "holds text that is not UTF-8, or a time out of range")
+                yield broken(number, "", "holds text that is not UTF-8, or a time out of range", user)
                 continue
             if values.get("user_id") is not None:  # shops number their users, too
                 values["user_id"] = str(values["user_id"])
@@ -123,6 +151,14 @@ class ParquetSource:
                 yield row_of_dataset(number, values.get("user_id"), values["history"], values["history_started_at"])
             else:
                 yield row_of_values(number, values)
+
+
+def _user(users: pa.Array, place: int) -> str | None:
+    try:
+        value = users[place].as_py()
+    except (ValueError, OverflowError):
+        return None
+    return str(value) if value is not None else None
 
 
 def sizes(array: pa.Array) -> NDArray[np.int64]:
@@ -173,7 +209,7 @@ def _columns(schema: pa.Schema) -> tuple[str, ...]:
         if names.count(name) > 1:
             raise ProblemError("broken-file", f"The Parquet file has more than one column {name}.")
         kind = schema.field(name).type
-        if not _readable(kind):
+        if not _readable(kind) or (name == "user_id" and (_listed(kind) or pa.types.is_struct(kind))):
             raise ProblemError("broken-file", f"Column {name} of the Parquet file has a type that is not read here.")
         if name in DATASET and not _fits(name, kind):
             shape = "list<list<string>>" if name == "history" else "list<timestamp>"

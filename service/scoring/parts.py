@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from browsing.whole import whole
 from service.problems import ProblemError
 from service.scoring.results import Record, Tally, lines, table, tally_of
+from service.scoring.threads import Stop
 
 FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 ROW_GROUP = 20_000
 """Rows of a result that are held in memory while it is put together."""
+LINES = 500
+"""Rows of a result that are turned into NDJSON at once."""
 _COUNTS = (b"hetlm.failed", b"hetlm.fallbacks")
+_VERSION = b"hetlm.bundle"
 
 
 class Parts:
-    """Chunk i holds the rows from `i * chunk_rows` on. All methods block, and raise `OSError`."""
+    """Chunk i holds the rows from `i * chunk_rows` on. All methods block, and raise `OSError` and, with a `stop`,
+    `Stopped`."""
 
-    def __init__(self, directory: Path, columns: pa.Schema, chunk_rows: int, rows: int) -> None:
-        """`rows`: of the whole input."""
+    def __init__(self, directory: Path, columns: pa.Schema, chunk_rows: int, rows: int, version: str) -> None:
+        """`rows`: of the whole input. `version`: the bundle's; each chunk says which it is of, and those of another do
+        not count."""
         self._directory = directory
         self._columns = columns
+        self._version = version.encode()
         self.chunk_rows = chunk_rows
         self.rows = rows
 
@@ -36,11 +41,14 @@ class Parts:
     def chunks(self) -> int:
         return -(-self.rows // self.chunk_rows)
 
-    def resume(self) -> Tally:
-        """What is finished: the chunks from the first on that are whole. Anything else is removed."""
+    def resume(self, stop: Stop | None = None) -> Tally:
+        """What is finished: the chunks from the first on that are whole and of this version. Anything else is
+        removed."""
         self._directory.mkdir(parents=True, exist_ok=True)
         tally, chunk = Tally(), 0
         while chunk < self.chunks and (found := self._tally(chunk)) is not None:
+            if stop is not None:
+                stop.check()
             tally += found
             chunk += 1
         kept = {self._path(i).name for i in range(chunk)}
@@ -54,24 +62,26 @@ class Parts:
         tally = sum(map(tally_of, records), start=Tally())
         kept = table(records, self._columns)
         told = (str(tally.failed), str(tally.fallbacks))
-        kept = kept.replace_schema_metadata(dict(zip(_COUNTS, told, strict=True)))
+        kept = kept.replace_schema_metadata({**dict(zip(_COUNTS, told, strict=True)), _VERSION: self._version})
         sink = pa.BufferOutputStream()
         pq.write_table(kept, sink, compression="zstd")
-        with whole_file(self._path(chunk)) as file:
+        with whole(self._path(chunk), durable=True) as partial, partial.open("wb") as file:
             file.write(sink.getvalue())
         return tally
 
-    def assemble(self, out: Path, form: Literal["parquet", "ndjson"]) -> None:
+    def assemble(self, out: Path, form: Literal["parquet", "ndjson"], stop: Stop | None = None) -> None:
         """All chunks as one file, in order. Raises `ProblemError` where a chunk is not what was written."""
-        with whole_file(out) as file:
+        stop = stop or Stop()
+        with whole(out, durable=True) as partial, partial.open("wb") as file:
             if form == "ndjson":
-                for part in self._tables():
-                    for batch in part.to_batches():
+                for part in self._tables(stop):
+                    for batch in part.to_batches(LINES):
+                        stop.check()
                         file.writelines(lines(batch))
                 return
             with pq.ParquetWriter(file, self._columns, compression="zstd") as writer:
                 waiting: list[pa.Table] = []
-                for part in self._tables():
+                for part in self._tables(stop):
                     waiting.append(part)
                     if sum(held.num_rows for held in waiting) >= ROW_GROUP:
                         writer.write_table(pa.concat_tables(waiting), row_group_size=ROW_GROUP)
@@ -79,13 +89,16 @@ class Parts:
                 if waiting:
                     writer.write_table(pa.concat_tables(waiting), row_group_size=ROW_GROUP)
 
-    def _tables(self) -> Iterator[pa.Table]:
+    def _tables(self, stop: Stop) -> Iterator[pa.Table]:
         number = 0
         for chunk in range(self.chunks):
-            part = pq.read_table(self._path(chunk), schema=self._columns, memory_map=False)
-            part = part.replace_schema_metadata(None)
+            stop.check()
+            with pq.ParquetFile(self._path(chunk)) as file:
+                version = (file.metadata.metadata or {}).get(_VERSION)
+                part = file.read().replace_schema_metadata(None)
             expected = min(self.chunk_rows, self.rows - number)
-            if part.column("row").to_pylist() != list(range(number, number + expected)):
+            fits = version == self._version and part.schema.equals(self._columns)
+            if not fits or part.column("row").to_pylist() != list(range(number, number + expected)):
                 raise ProblemError("internal", f"Chunk {chunk} does not hold its rows: remove the unfinished work.")
             number += expected
             yield part
@@ -94,7 +107,7 @@ class Parts:
         return self._directory / f"{chunk:08d}.parquet"
 
     def _tally(self, chunk: int) -> Tally | None:
-        """None where the chunk is missing, or not one of this input."""
+        """None where the chunk is missing, or not one of this input and version."""
         try:
             with pq.ParquetFile(self._path(chunk)) as file:
                 metadata, columns = file.metadata, file.schema_arrow
@@ -103,36 +116,12 @@ class Parts:
         told = metadata.metadata or {}
         if metadata.num_rows != min(self.chunk_rows, self.rows - chunk * self.chunk_rows):
             return None
+        if told.get(_VERSION) != self._version:
+            return None
         if not columns.equals(self._columns, check_metadata=False) or not all(name in told for name in _COUNTS):
             return None
         failed, fallbacks = (int(told[name]) for name in _COUNTS)
         return Tally(metadata.num_rows, failed, fallbacks)
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file that appears under its name once everything is in it and on the disk. Raises `OSError`."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise
-    sync_directory(path.parent)
-
-
-def sync_directory(path: Path) -> None:
-    """A new name is on the disk only when its directory is."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def disk_full(error: BaseException) -> bool:

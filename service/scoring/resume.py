@@ -12,8 +12,8 @@ from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
+from browsing.whole import whole
 from service.schemas import PredictOptions
-from service.scoring.parts import whole_file
 
 Begun = Literal["new", "resumed", "changed"]
 RUN = "run.json"
@@ -69,8 +69,8 @@ class Unfinished:
             return kept, "resumed"
         changed = (self.root / RUN).exists()
         shutil.rmtree(self.parts, ignore_errors=True)
-        with whole_file(self.root / RUN) as file:
-            file.write(run.model_dump_json(indent=2).encode())
+        with whole(self.root / RUN, durable=True) as partial:
+            partial.write_bytes(run.model_dump_json(indent=2).encode())
         return run, "changed" if changed else "new"
 
     def remove(self) -> None:

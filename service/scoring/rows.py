@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,13 +10,20 @@ from datetime import datetime
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
+from browsing.newest import newest
 from service.problems import FieldError, ProblemError, invalid
-from service.schemas import MAX_PAGES, MAX_SESSION_PAGES, MAX_SESSIONS, PredictOptions, PredictRequest
+from service.schemas import PredictOptions, PredictRequest
 from service.security.values import MAX_VALUES, bounded
 
 PATIENT_MS = 60_000
 """A row of a file may take this long where it says nothing: nobody waits for it alone."""
 _USER_LENGTH = 200
+_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+'
+_MEMBERS = re.compile(
+    rb'"user_id"\s*+:\s*+(?P<user>' + _STRING + rb'"|-?[0-9]++)|' + _STRING + rb'(?:"|\\?\Z)|(?P<bracket>[][{}])',
+    re.DOTALL,
+)
+"""What tells where in a document one is: strings, the last of them perhaps cut off, and brackets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +41,11 @@ def row_of_json(number: int, document: bytes, dropped: int = 0) -> Row:
     """A row that is the JSON document of `POST /predict`."""
     try:
         bounded(document, MAX_VALUES)
-    except ProblemError as problem:
-        return Row(number, None, problem)  # not even parsed for its user
-    try:
         request = PredictRequest.model_validate_json(document)
+    except ProblemError as problem:
+        return Row(number, user_in(document), problem)
     except ValidationError as error:
-        return Row(number, _user_in(document), invalid(error))
+        return Row(number, user_in(document), invalid(error))
     return Row(number, request.user_id, request, dropped)
 
 
@@ -47,7 +54,8 @@ def row_of_values(number: int, values: Mapping[str, object], dropped: int = 0) -
     try:
         document = to_json(_present(values))
     except (PydanticSerializationError, ValueError):
-        return broken(number, "", "holds text that is not UTF-8")
+        user = values.get("user_id")
+        return broken(number, "", "holds text that is not UTF-8", user if isinstance(user, str) else None)
     return row_of_json(number, document, dropped)
 
 
@@ -63,23 +71,15 @@ def row_of_dataset(
     if len(history) != len(started_at):
         detail = f"has {len(started_at)} times for {len(history)} sessions"
         return broken(number, "/history_started_at", detail, user_id)
-    sessions: list[dict[str, object]] = []
-    pages = 0
-    for at, session in zip(reversed(started_at), reversed(history), strict=True):
-        kept = session[-MAX_SESSION_PAGES:] if session is not None else None
-        pages += len(kept or ())
-        if len(sessions) == MAX_SESSIONS or pages > MAX_PAGES:
-            break
-        sessions.append({"started_at": at, "pages": kept})
-    dropped = len(history) - len(sessions)
-    return row_of_values(number, {"user_id": user_id, "sessions": sessions[::-1]}, dropped)
+    sessions = [{"started_at": at, "pages": pages} for at, pages in newest(started_at, history)]
+    return row_of_values(number, {"user_id": user_id, "sessions": sessions}, len(history) - len(sessions))
 
 
 def broken(number: int, pointer: str, detail: str, user_id: str | None = None) -> Row:
     """A row that cannot be asked about."""
     at = f"{pointer}: " if pointer else "the row "
     problem = ProblemError("invalid-request", f"{at}{detail}", [FieldError(pointer=pointer, detail=detail)])
-    return Row(number, _short(user_id), problem)
+    return Row(number, short(user_id), problem)
 
 
 def asked_with(request: PredictRequest, defaults: PredictOptions) -> PredictRequest:
@@ -104,14 +104,24 @@ def _present(value: object) -> object:
     return [_present(member) for member in value] if isinstance(value, list) else value
 
 
-def _user_in(document: bytes) -> str | None:
+def user_in(document: bytes) -> str | None:
+    """The member `user_id` of a document that is not taken, be it too large to be parsed, cut off, or no JSON further
+    on. Takes no memory, and time in proportion to the document's length."""
+    depth, user = 0, None
+    for found in _MEMBERS.finditer(document):
+        bracket = found["bracket"]
+        if bracket is not None:
+            depth += 1 if bracket in b"[{" else -1
+            if depth <= 0 or (depth == 1 and found.start() == 0 and bracket == b"["):
+                break  # the document's end, or no object
+        elif depth == 1 and found["user"] is not None:
+            user = found["user"]
     try:
-        found = from_json(document)
+        return short(str(from_json(user))) if user is not None else None
     except ValueError:
         return None
-    name = found.get("user_id") if isinstance(found, dict) else None
-    return _short(name) if isinstance(name, str) else None
 
 
-def _short(name: str | None) -> str | None:
+def short(name: str | None) -> str | None:
+    """`name`, if a user's can be so long."""
     return name if name is not None and len(name) <= _USER_LENGTH else None

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, closing, nullcontext, suppress
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, aclosing, closing, nullcontext
+from dataclasses import dataclass, field
 from itertools import islice
-from typing import ParamSpec, TypeVar
 
 from structlog.typing import FilteringBoundLogger
 
@@ -19,11 +18,10 @@ from service.scoring.inputs import Source
 from service.scoring.parts import Parts
 from service.scoring.results import Record, Tally, record_of, record_of_problem, tally_of
 from service.scoring.rows import Row, asked_with
+from service.scoring.served import Served, VersionGone
+from service.scoring.threads import Stop
 
-Answer = Callable[[PredictRequest, str], Awaitable[PredictResponse]]
 Turn = Callable[[], AbstractAsyncContextManager[object]]
-P = ParamSpec("P")
-T = TypeVar("T")
 
 SLICE = 100
 """Rows in memory at once, beside the finished ones of the chunk."""
@@ -34,27 +32,28 @@ fallback."""
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A file to score. `options`: complete, for rows without their own. `label`: begins the rows' request ids."""
+    """A file to score. `served`: what with, from the first row to the last. `options`: complete, for rows without their
+    own. `label`: begins the rows' request ids. `stop`: the source's."""
 
     source: Source
     parts: Parts
+    served: Served
     options: PredictOptions
     label: str
+    stop: Stop = field(default_factory=Stop)
 
 
 class Scorer:
-    """`answer`: as for `POST /predict`. At most `width` rows at once, each in its own `turn`."""
+    """At most `width` rows at once, each in its own `turn`. `pauses`: seconds, as `PAUSES`. One file at a time."""
 
     def __init__(
         self,
-        answer: Answer,
         log: FilteringBoundLogger,
         *,
         width: int,
         turn: Turn = nullcontext,
         pauses: Sequence[float] = PAUSES,
     ) -> None:
-        self._answer = answer
         self._log = log
         self._width = width
         self._turn = turn
@@ -65,10 +64,12 @@ class Scorer:
         self, work: Work, report: Callable[[Tally], None], keep: Callable[[Tally], Awaitable[None]]
     ) -> Tally:
         """Score what is not finished yet. `report` hears of every row, first of those of an earlier run; `keep` is
-        awaited after every chunk that is safe on the disk. Raises `ProblemError` where the input breaks off, `OSError`.
+        awaited after every chunk that is safe on the disk. Raises `ProblemError` where the input breaks off, `OSError`,
+        and `VersionGone`, after which only what is left is to be scored if the same version is served again.
         """
-        parts = work.parts
-        kept = await in_thread(parts.resume)
+        parts, stop = work.parts, work.stop
+        self._engine_lost = False
+        kept = await stop.in_thread(parts.resume, stop)
         report(kept)
         with closing(work.source.rows(kept.done)) as rows:
             for chunk in range(-(-kept.done // parts.chunk_rows), parts.chunks):
@@ -76,7 +77,7 @@ class Scorer:
                 records: list[Record] = []
                 under_way = kept
                 while len(records) < size:
-                    few = await in_thread(list, islice(rows, min(SLICE, size - len(records))))
+                    few = await stop.in_thread(list, islice(rows, min(SLICE, size - len(records))))
                     if not few:
                         raise ProblemError("broken-file", f"The file ends after {under_way.done} rows.")
                     async with aclosing(in_order(range(len(few)), self._working(few, work), self._width)) as finished:
@@ -84,7 +85,7 @@ class Scorer:
                             records.append(record)
                             under_way += tally_of(record)
                             report(under_way)
-                kept += await in_thread(parts.write, chunk, records)
+                kept += await stop.in_thread(parts.write, chunk, records)
                 await keep(kept)
         return kept
 
@@ -95,7 +96,10 @@ class Scorer:
             try:
                 if isinstance(row.asked, ProblemError):
                     raise row.asked
-                return record_of(row, await self._patiently(asked_with(row.asked, work.options), request_id))
+                asked = asked_with(row.asked, work.options)
+                return record_of(row, await self._patiently(work.served, asked, request_id))
+            except VersionGone:
+                raise  # no fault of the row
             except ProblemError as problem:
                 return record_of_problem(row, problem, request_id)
             except Exception as error:
@@ -105,14 +109,14 @@ class Scorer:
 
         return one
 
-    async def _patiently(self, asked: PredictRequest, request_id: str) -> PredictResponse:
+    async def _patiently(self, served: Served, asked: PredictRequest, request_id: str) -> PredictResponse:
         """Tries again while no engine answers. Rows after one that has given up try once, until an engine is back."""
         for pause in () if self._engine_lost else self._pauses:
-            answer = await self._once(asked, request_id)
+            answer = await self._once(served, asked, request_id)
             if isinstance(answer, PredictResponse) and answer.fallback != "engine_down":
                 return answer
             await asyncio.sleep(pause)
-        answer = await self._once(asked, request_id)
+        answer = await self._once(served, asked, request_id)
         if isinstance(answer, ProblemError):
             self._engine_lost = True
             raise answer
@@ -120,26 +124,15 @@ class Scorer:
             self._engine_lost = answer.fallback == "engine_down"
         return answer
 
-    async def _once(self, asked: PredictRequest, request_id: str) -> PredictResponse | ProblemError:
+    async def _once(self, served: Served, asked: PredictRequest, request_id: str) -> PredictResponse | ProblemError:
         """The answer, or the problem that no engine gave one. Raises any other."""
         try:
             async with self._turn():
-                return await self._answer(asked, request_id)
+                answer = await served.answer(asked, request_id)
         except ProblemError as problem:
             if problem.kind != "engine-down":
                 raise
             return problem
-
-
-async def in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """As `asyncio.to_thread`; but who is cancelled waits until the thread has let go of its files."""
-    task = asyncio.ensure_future(asyncio.to_thread(call, *args, **kwargs))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        while not task.done():
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait((task,))
-        if not task.cancelled():
-            task.exception()  # nobody is left to hear of it
-        raise
+        if answer.bundle_version != served.version:  # whoever mixed them up: one result is of one version
+            raise VersionGone
+        return answer

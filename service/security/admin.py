@@ -13,8 +13,9 @@ from fastapi import APIRouter, FastAPI
 from pydantic import BaseModel, ConfigDict, Field
 
 from service import problems
-from service.security.key_file import LiveKeys, usable
+from service.security.key_file import usable
 from service.security.keys import KeyFile, Keyring, Scope
+from service.security.live_keys import LiveKeys
 from service.settings import Settings
 
 PORT = 9465

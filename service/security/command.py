@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, cast, get_args
@@ -13,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from browsing.console import STDERR, emit, fail
-from service.security.key_file import KeyFileError, read, write
+from service.security.key_file import KeyFileError, locked, read, write
 from service.security.keys import KeyEntry, KeyFile, RateEntry, Scope
 
 commands = typer.Typer(
@@ -49,28 +51,27 @@ def new(
 
     To rotate: add a second key under the same name (without --scope), hand it out, then revoke the first.
     """
-    known = _read(file) if file.exists() else KeyFile()
     for given in scope or ():
         if given not in get_args(Scope):
             raise fail(f"--scope {given}: choose from {', '.join(get_args(Scope))}")
     if burst is not None and rate is None:
         raise fail("--burst goes with --rate")
-    try:
-        own = RateEntry(per_second=rate, burst=burst or max(1, round(2 * rate))) if rate is not None else None
-        changed, key, secret = known.with_key(
-            name,
-            tuple(cast("Scope", given) for given in scope or ()),
-            own,
-            timedelta(days=expires_days) if expires_days else None,
-            datetime.now(UTC),
-        )
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        where = {"per_second": "--rate", "burst": "--burst"}.get(str(first["loc"][-1]) if first["loc"] else "", "NAME")
-        raise fail(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
-    except ValueError as error:
-        raise fail(str(error)) from None
-    _write(file, changed)
+    with _change(file):
+        known = read(file) if file.exists() else KeyFile()
+        try:
+            own = RateEntry(per_second=rate, burst=burst or max(1, round(2 * rate))) if rate is not None else None
+            changed, key, secret = known.with_key(
+                name,
+                tuple(cast("Scope", given) for given in scope or ()),
+                own,
+                timedelta(days=expires_days) if expires_days else None,
+                datetime.now(UTC),
+            )
+        except ValidationError as error:
+            raise fail(_mistake(error)) from None
+        except ValueError as error:
+            raise fail(str(error)) from None
+        write(file, changed)
     scopes = changed.callers[name].scopes
     if as_json:
         emit({"name": name, "id": key.id, "scopes": scopes, "expires": _day(key), "secret": secret}, as_json)
@@ -113,13 +114,15 @@ def revoke(
     as_json: JsonOption = False,
 ) -> None:
     """Take a key out of the file. It opens nothing from the next request on."""
-    known = _read(file)
-    try:
-        changed, owner = known.without(key_id)
-    except KeyError:
-        ids = ", ".join(f"{key.id} ({name})" for name, key in known.every()) or "none"
-        raise fail(f"{file} has no key {key_id}; it has {ids}") from None
-    _write(file, changed)
+    _read(file)  # no lock is left beside a file that is not there
+    with _change(file):
+        known = read(file)
+        try:
+            changed, owner = known.without(key_id)
+        except KeyError:
+            ids = ", ".join(f"{key.id} ({name})" for name, key in known.every()) or "none"
+            raise fail(f"{file} has no key {key_id}; it has {ids}") from None
+        write(file, changed)
     left = sum(name == owner for name, _ in changed.every())
     STDERR.print(f"{file}: key {key_id} of {owner} is revoked; {left} of {owner} left")
     if not changed.callers:
@@ -138,8 +141,23 @@ def _read(file: Path) -> KeyFile:
         raise fail(str(error)) from None
 
 
-def _write(file: Path, keys: KeyFile) -> None:
+@contextmanager
+def _change(file: Path) -> Iterator[None]:
+    """Around reading and writing it: nobody else changes it meanwhile, and what fails is one message."""
     try:
-        write(file, keys)
+        with locked(file):
+            yield
+    except KeyFileError as error:
+        raise fail(str(error)) from None
     except OSError as error:
-        raise fail(f"{file}: {os.strerror(error.errno or 0)}; choose a folder that you may write to") from None
+        raise fail(
+            f"{error.filename or file}: {os.strerror(error.errno or 0)}; run this as the owner of {file}, and choose a "
+            "folder that you may write to"
+        ) from None
+
+
+def _mistake(error: ValidationError) -> str:
+    """The option or argument that was wrong, and how it must be."""
+    first = error.errors(include_input=False, include_url=False)[0]
+    where = {"per_second": "--rate", "burst": "--burst"}.get(str(first["loc"][-1]) if first["loc"] else "", "NAME")
+    return f"{where}: {first['msg'].removeprefix('Value error, ')}"

@@ -12,14 +12,18 @@ from structlog.typing import FilteringBoundLogger
 
 from service.problems import ProblemError
 from service.security.access import Need
-from service.security.key_file import LiveKeys
 from service.security.keys import LOCAL, Caller, Expired
+from service.security.live_keys import KeysUnusable, LiveKeys
 from service.security.rates import Rates, retry_after
 
-Refusal = Literal["no_key", "wrong_key", "expired_key", "scope", "rate", "host"]
+Refusal = Literal["no_key", "wrong_key", "expired_key", "scope", "rate", "host", "keys_unusable"]
 
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="hetlm"', "Connection": "close"}
 """A stranger's body is not worth reading: the connection ends with the answer."""
+
+
+KEYS_RETRY_AFTER = "30"
+"""Seconds: a file that cannot be read waits for somebody's hand."""
 
 
 class Guard:
@@ -62,7 +66,7 @@ class Guard:
                 await self.app(scope, receive, send)
 
     def _enter(self, scope: Scope, state: dict[str, object]) -> None:
-        """Raises `ProblemError` (401, 403, 421, 429)."""
+        """Raises `ProblemError` (401, 403, 421, 429, 503)."""
         need = self._need(scope["path"])
         if need == "nothing":
             return
@@ -91,7 +95,16 @@ class Guard:
         if secret is None:
             self._count("no_key")
             raise ProblemError("unauthorized", "Send one API key, as Authorization: Bearer KEY.", headers=CHALLENGE)
-        found = keys.ring().find(secret)
+        try:
+            found = keys.ring().find(secret)
+        except KeysUnusable:
+            self._count("keys_unusable")
+            raise ProblemError(
+                "not-ready",
+                "The service has not been able to read its API keys for a while, and lets nobody in until it can: tell "
+                "whoever runs it.",
+                headers={"Retry-After": KEYS_RETRY_AFTER, "Connection": "close"},
+            ) from None
         if isinstance(found, Caller):
             return found
         if isinstance(found, Expired):

@@ -1,30 +1,40 @@
-"""The file of API keys: read, written as a whole, and read again by a running service when it changes."""
+"""The file of API keys: read, and changed by one at a time, as a whole, without changing hands."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pydantic import ValidationError
-from structlog.typing import FilteringBoundLogger
 
-from service.security.keys import KeyFile, Keyring
+from service.security.keys import KeyFile
 
 MAX_BYTES = 1_048_576
+LOCK_SECONDS = 10.0
+"""A command holds the lock for milliseconds; one that has held it for so long has stopped."""
 
-Signature = tuple[int, int, int]
-"""Of a file: time of its last change in nanoseconds, bytes, inode."""
+Signature = tuple[int, int, int, int]
+"""Of a file: times of its last change and of its status' (owner, mode) in nanoseconds, bytes, inode."""
 
 
 class KeyFileError(ValueError):
-    """A file that cannot be used. The message names the field and the remedy, and quotes no value."""
+    """A file that cannot be used. The message names the field and the remedy, and quotes no value. `why`: in a few
+    words, for the log."""
+
+    def __init__(self, message: str, why: str = "") -> None:
+        super().__init__(message)
+        self.why = why
 
 
 def read(path: Path) -> KeyFile:
     """Raises `KeyFileError`."""
-    return _read(path)[0]
+    return read_signed(path)[0]
 
 
 def usable(path: Path) -> KeyFile:
@@ -35,37 +45,60 @@ def usable(path: Path) -> KeyFile:
     return file
 
 
-def _read(path: Path) -> tuple[KeyFile, Signature]:
+def read_signed(path: Path) -> tuple[KeyFile, Signature]:
+    """With the signature of exactly what was read. Raises `KeyFileError`."""
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
             content = file.read(MAX_BYTES + 1)
+    except FileNotFoundError as error:
+        why = str(error.strerror)
+        raise KeyFileError(f"{path}: {why}; `hetlm keys new NAME --scope predict` makes one", why) from None
     except OSError as error:
-        raise KeyFileError(f"{path}: {error.strerror}; `hetlm keys new NAME --scope predict` makes one") from None
+        why = str(error.strerror)
+        raise KeyFileError(f"{path}: {why}; whoever runs this must be able to read it: chown or chmod", why) from None
     if status.st_mode & stat.S_IWOTH:
-        raise KeyFileError(f"{path}: everybody on this machine could add a key to it: chmod o-w")
+        raise KeyFileError(
+            f"{path}: everybody on this machine could add a key to it: chmod o-w", "everybody may write to it"
+        )
     if len(content) > MAX_BYTES:
-        raise KeyFileError(f"{path}: larger than {MAX_BYTES} bytes: revoke what is no longer used")
+        raise KeyFileError(f"{path}: larger than {MAX_BYTES} bytes: revoke what is no longer used", "it is too large")
     try:
-        return KeyFile.model_validate_json(content), _signature(status)
+        return KeyFile.model_validate_json(content), signature(status)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = "/".join(str(part) for part in first["loc"])
         # Its message for JSON that cannot be read holds a place; the others say what a field must be.
-        raise KeyFileError(f"{path}: {where or 'the file'}: {first['msg'].removeprefix('Value error, ')}") from None
+        raise KeyFileError(
+            f"{path}: {where or 'the file'}: {first['msg'].removeprefix('Value error, ')}",
+            "it is no valid file of keys",
+        ) from None
+
+
+def signature(status: os.stat_result) -> Signature:
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
 
 
 def write(path: Path, file: KeyFile) -> None:
-    """Replace the file at once: a service that reads it meanwhile sees the old one or the new one. Raises
-    `OSError`."""
-    mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o600
+    """Replace the file at once: a service that reads it meanwhile sees the old one or the new one. Owner, group and
+    mode stay: root's hand must not take it away from the service that reads it. A new one is its maker's alone.
+
+    Raises `KeyFileError` where they cannot stay, and `OSError`.
+    """
     target = path.resolve()  # a link stays a link
+    before = _status(target)
     descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=".keys-")
     try:
         with os.fdopen(descriptor, "w") as new:
+            if before is not None:
+                try:
+                    _give(new.fileno(), before)
+                except PermissionError:
+                    raise KeyFileError(
+                        f"{path}: belongs to another user: run this as root or as that user, so that it stays theirs"
+                    ) from None
             new.write(file.model_dump_json(indent=2, exclude_none=True) + "\n")
             new.flush()
-            os.fchmod(new.fileno(), mode)
             os.fsync(new.fileno())
         Path(name).replace(target)
     except BaseException:
@@ -73,47 +106,53 @@ def write(path: Path, file: KeyFile) -> None:
         raise
 
 
-def _signature(status: os.stat_result) -> Signature:
-    return status.st_mtime_ns, status.st_size, status.st_ino
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Around reading, changing and writing the file: of two who change it at once one waits for the other.
+
+    The lock is held on a file beside it (`.NAME.lock`), which stays, and whose owner and mode are the file's own: who
+    cannot read the keys cannot keep others from revoking them. Raises `KeyFileError` where somebody holds the lock for
+    longer than any command does, and `OSError`.
+    """
+    target = path.resolve()
+    lock = target.with_name(f".{target.name}.lock")
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        _acquire(descriptor, lock)
+        keys, own = _status(target), os.fstat(descriptor)
+        if keys is not None and own.st_nlink == 1:  # a second name may be that of a file which is nobody's to give
+            with suppress(PermissionError):  # nor will this user be able to write the keys
+                _give(descriptor, keys)
+        yield
+    finally:
+        os.close(descriptor)
 
 
-class LiveKeys:
-    """The keys of a running service. A file that changed is read before the next request; one that is broken or gone
-    changes nothing but a line in the log, for half a file must not lock everybody out, nor let anybody in."""
-
-    def __init__(self, path: Path, log: FilteringBoundLogger) -> None:
-        """Raises `KeyFileError` for a file that cannot be used, or holds no key."""
-        usable(path)
-        self._path = path
-        self._log = log
-        self._seen: Signature | None
-        self._file, self._seen = _read(path)
-        self._ring = Keyring(self._file)
-
-    def ring(self) -> Keyring:
-        """What recognises the keys that the file holds now."""
-        self._follow()
-        return self._ring
-
-    def file(self) -> KeyFile:
-        """As it is now; where it is broken, as it was."""
-        self._follow()
-        return self._file
-
-    def _follow(self) -> None:
+def _acquire(descriptor: int, lock: Path) -> None:
+    end = time.monotonic() + LOCK_SECONDS
+    while True:
         try:
-            now: Signature | None = _signature(self._path.stat())
-        except OSError:
-            now = None
-        if now != self._seen:
-            self._again(now)
-
-    def _again(self, now: Signature | None) -> None:
-        self._seen = now  # a broken file is complained about once
-        try:
-            self._file, self._seen = _read(self._path)
-        except KeyFileError:
-            self._log.error("api_keys_unusable", remedy="hetlm keys list names what is wrong; the old keys stay valid")
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                raise KeyFileError(
+                    f"{lock}: another command has held it for {LOCK_SECONDS:.0f} seconds: end that one (fuser names it)"
+                ) from None
+            time.sleep(0.02)
+        else:
             return
-        self._ring = Keyring(self._file)
-        self._log.info("api_keys_read", keys=len(self._ring))
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
+
+
+def _give(descriptor: int, owner: os.stat_result) -> None:
+    """Owner, group and mode of `owner`. Raises `PermissionError`."""
+    own = os.fstat(descriptor)
+    if (own.st_uid, own.st_gid) != (owner.st_uid, owner.st_gid):
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
+    os.fchmod(descriptor, stat.S_IMODE(owner.st_mode))

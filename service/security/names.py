@@ -12,6 +12,8 @@ MAX_NAME = 128
 MAX_DEPTH = 8
 _NAME = re.compile(r"[A-Za-z0-9](?:[._-]?[A-Za-z0-9]|[_-]){0,127}")
 """Letters, digits, and dots, dashes and underscores between them: no dot at either end, and no two side by side."""
+PATH = f"{_NAME.pattern}(?:/{_NAME.pattern}){{0,{MAX_DEPTH - 1}}}"
+"""What `inside` and `open_inside` take, as a pattern; they look at the lengths, too."""
 
 
 class NameRefused(ValueError):

@@ -11,7 +11,8 @@ from uvicorn.server import ServerState
 HEAD_BYTES = 65_536
 """Address and headers of a request together; the same for what may stand between two pieces of its body."""
 HEAD_SECONDS = 10.0
-"""How long they may take: a connection that says nothing, or next to nothing, does not stay open."""
+"""How long they may take, from their first byte on: a connection that says nothing, or next to nothing, does not stay
+open. Whatever comes between two requests counts: an empty line, or a body that nobody reads."""
 
 
 class BoundedHttp(HttpToolsProtocol):
@@ -26,6 +27,7 @@ class BoundedHttp(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._head = 0
+        self._in_body = False
         self._patience: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -38,6 +40,8 @@ class BoundedHttp(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._head += len(data)
+        if not self._in_body or self.cycle.response_complete:  # uvicorn ends its own limit, of silence, with any byte
+            self._wait()
         super().data_received(data)  # what of it was a body's sets the count back
         if self._head > HEAD_BYTES and not self.transport.is_closing():
             self.send_400_response("The request's head is too large.")
@@ -48,6 +52,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._arrived()
+        self._in_body = True
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -56,6 +61,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._head = 0
+        self._in_body = False
         super().on_message_complete()
 
     def _wait(self) -> None:
@@ -70,5 +76,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _give_up(self) -> None:
         self._patience = None
-        if not self.transport.is_closing():
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._wait()  # whatever came since, the answer to the request before it is still due
+        elif not self.transport.is_closing():
             self.transport.close()

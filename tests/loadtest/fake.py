@@ -110,7 +110,9 @@ class Fake:
     async def _items(self, request: Request) -> Response:
         items = (await request.json())["items"]
         await asyncio.sleep(self.row_seconds * len(items))
-        return JSONResponse({"items": [answer(item, f"batch.{i}") for i, item in enumerate(items)]})
+        return JSONResponse(
+            {"items": [answer(item, f"{request.headers['x-request-id']}.{i}") for i, item in enumerate(items)]}
+        )
 
     async def _submit(self, request: Request) -> Response:
         rows = [json.loads(line) for line in (await request.body()).splitlines()]

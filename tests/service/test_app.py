@@ -17,7 +17,7 @@ from browsing.encoders.sbert import SbertEncoder
 from service.app import ConfigurationError, build, choose_engine, choose_store, load
 from service.cache.memory import MemoryStore
 from service.cache.redis import RedisStore
-from service.engines.revived import RevivedEngine
+from service.engines.supervised import SupervisedEngine
 from service.engines.vllm_server import VllmServerEngine
 from service.settings import Settings
 from tests import tiny
@@ -50,7 +50,7 @@ def test_a_bundle_must_be_named_and_be_the_one_expected(bundle: Bundle) -> None:
 def test_engines(bundle: Bundle) -> None:
     async def scenario() -> None:
         for settings, kind in (
-            (Settings(), RevivedEngine),
+            (Settings(), SupervisedEngine),
             (Settings(engine="vllm-server", engine_urls=("http://a:1", "http://b:1")), VllmServerEngine),
         ):
             engine = choose_engine(settings, bundle)

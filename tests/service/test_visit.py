@@ -4,6 +4,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
+import typer
+from typer.testing import CliRunner
 
 from service.schemas import (
     ClusterOut,
@@ -14,7 +16,7 @@ from service.schemas import (
     TookOut,
     TruncatedOut,
 )
-from service.visit import BAR, Visitor, bar, percent, read, varied
+from service.visit import BAR, Visitor, bar, percent, read, varied, visit
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -86,3 +88,16 @@ def test_bars_and_percents() -> None:
     assert bar(1.0, "cyan").plain == "█" * BAR
     assert all(len(bar(p / 1000, "cyan").plain) == BAR for p in range(1001))
     assert [percent(p) for p in (0.0, 0.04, 0.0994, 0.0996, 0.5, 1.0)] == ["0.0%", "4.0%", "9.9%", "10%", "50%", "100%"]
+
+
+def test_a_dataset_with_a_session_that_is_null_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "test.parquet", [2])
+    frame = pl.read_parquet(tmp_path / "test.parquet").with_columns(
+        history=pl.Series([[["/"], None]], dtype=pl.List(pl.List(pl.String)))
+    )
+    frame.write_parquet(tmp_path / "test.parquet")
+    app = typer.Typer()
+    app.command()(visit)
+    result = CliRunner().invoke(app, ["http://127.0.0.1:9", "--dataset", str(tmp_path)], env={"COLUMNS": "200"})
+    assert result.exit_code == 2
+    assert "no test.parquet of a dataset" in result.output

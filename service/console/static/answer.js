@@ -61,9 +61,9 @@ function interval(name, outcome, end) {
 }
 
 function kind(answer, bundle) {
-  const cluster = bundle.clusters.find((known) => known.id === answer.cluster.id);
+  const cluster = bundle.version === answer.bundle_version && bundle.clusters.find((known) => known.id === answer.cluster.id);
   const guessed = answer.fallback === "no_history";
-  const rates = Object.entries(cluster?.outcome_rates ?? {}).map(([name, rate]) => `${name} ${percent(rate)}`).join(", ");
+  const rates = Object.entries((cluster || null)?.outcome_rates ?? {}).map(([name, rate]) => `${name} ${percent(rate)}`).join(", ");
   return el("section", { class: "panel", "aria-label": "kind of visitor" },
     el("h3", {}, "Kind of visitor"),
     el("p", { class: `kind kind-${answer.cluster.id % 8}` }, el("span", { class: "swatch" }), el("strong", {}, answer.cluster.name)),
@@ -73,7 +73,7 @@ function kind(answer, bundle) {
       cluster.median_pages !== null && fact("Median visit", count(Math.round(cluster.median_pages), "page")),
       rates && fact("Visits with", rates),
       cluster.behaviours.length > 0 && fact("Such a visitor", cluster.behaviours.join(", "))),
-    cluster?.typical_pages.length > 0 && [
+    cluster && cluster.typical_pages.length > 0 && [
       el("h4", {}, "Typical pages"),
       el("p", { class: "pages" }, cluster.typical_pages.map((name) => [page(name), " "]).flat())]);
 }

@@ -23,6 +23,9 @@ export function changes(before, after) {
   const found = [old.id === now.id
     ? `The same kind of visitor, ${now.name}: ${percent(old.probability)} before, ${percent(now.probability)} now.`
     : `Another kind of visitor: ${now.name} (${percent(now.probability)}) instead of ${old.name}.`];
+  if (before.bundle_version !== after.bundle_version) {
+    found.unshift("Another version of the model answered by now: what differs may be the model's doing.");
+  }
   for (const [name, outcome] of Object.entries(after.outcomes)) {
     const was = before.outcomes[name];
     if (!was) continue;

@@ -17,10 +17,14 @@ const LOOK_AGAIN = 5_000; // ms between two looks at a service that is not ready
 
 let bundle;
 let history;
-/** What is shown: the answer, the one before it if a visit was added, and that visit. */
+/** What is shown: the answer, the one before it if a visit was added, that visit, and the `edits` that it was asked at. */
 let shown = null;
+/** Counts the changes of what would be asked: an answer to an older question is never shown as one to the newest. */
+let edits = 0;
+/** The question under way. Whose answer comes when this is another one's, or nobody's, is too late. */
 let asking = null;
 let watching = null;
+let looks = 0;
 
 async function start(asked = false) {
   at("work").hidden = true;
@@ -50,13 +54,14 @@ function askForKey(failure, asked) {
 /** Everything that depends on the bundle; what was being edited stays. */
 function open() {
   const kept = history?.copy();
-  history = new History(at("history"), bundle.limits, edited);
+  history = new History(at("history"), bundle.limits, () => { at("example").value = ""; edited(); });
   fill(at("example"),
     el("option", { value: "" }, "an example …"),
     bundle.examples.map((example, i) =>
       el("option", { value: i }, `like “${bundle.clusters.find(({ id }) => id === example.cluster).name}”`)),
     el("option", { value: "new" }, "a new visitor, no visits yet"));
-  fill(at("samples"), SAMPLES.map((n, i) => el("option", { value: n }, i ? `${n}: slower, more exact` : `${n}: as calibrated`)));
+  const samples = at("samples").value;
+  fill(at("samples"), SAMPLES.map((n, i) => el("option", { value: n, selected: String(n) === samples }, i ? `${n}: slower, more exact` : `${n}: as calibrated`)));
   fill(at("about-shown"), about(bundle, (failure) => fill(at("shown"), trouble(failure))));
   if (kept) history.set(kept);
   else if (bundle.examples.length) choose("0");
@@ -67,12 +72,14 @@ function open() {
 /** Says whether engines answer, until they do. */
 async function watch() {
   clearTimeout(watching);
+  const own = (looks += 1);
   let up;
   try {
     up = await ready();
   } catch {
     up = null;
   }
+  if (own !== looks) return;
   const words = up ? "ready" : up === null ? "does not answer" : "engines are not ready: a simpler model answers";
   fill(at("served"), el("span", { class: up ? "light on" : "light" }), words, el("br"), "model ", el("code", { title: bundle.version }, bundle.version.slice(0, 12)));
   if (!up) watching = setTimeout(watch, LOOK_AGAIN);
@@ -85,14 +92,34 @@ function choose(value) {
   edited();
 }
 
+/** What would be asked has changed: a question under way is about what was before, and is withdrawn. */
 function edited() {
-  at("stale").hidden = shown === null;
-  // The answer that is shown is about other visits now: one more visit cannot be compared with it.
-  for (const button of at("further")?.querySelectorAll("button") ?? []) button.disabled = true;
+  edits += 1;
+  const withdrawn = asking !== null;
+  asking?.abort();
+  asking = null;
+  standing(withdrawn && shown === null ? "The visits changed before there was an answer. Choose Predict to ask about them as they are now." : "");
+}
+
+/** Says what the answer that is shown is worth now. `words`: what is said where there is none. */
+function standing(words = "") {
+  const older = shown !== null && shown.asked !== edits;
+  at("answer").setAttribute("aria-busy", String(asking !== null));
+  at("answer").classList.toggle("older", older);
+  at("predict").disabled = asking !== null;
+  at("stale").hidden = !older;
+  // One more visit cannot be compared with an answer about other visits.
+  for (const button of at("further")?.querySelectorAll("button[data-ready]") ?? []) {
+    button.disabled = older || asking !== null || button.dataset.ready !== "true";
+  }
+  if (older && asking) words = "Predicting … Until then the answer below stays: it is about the visits before the change.";
+  else if (older) words = "The visits or options have changed: the answer below is about how they were before.";
+  else if (asking) words = "Predicting …";
+  else if (shown) words = summary(shown.answer);
+  if (at("said").textContent !== words) at("said").textContent = words;
 }
 
 function empty() {
-  at("said").textContent = "";
   fill(at("shown"), el("p", { class: "empty" }, "Edit the visits, then choose Predict. The answer comes here."));
 }
 
@@ -100,45 +127,47 @@ function empty() {
 async function ask(before = null, added = null) {
   asking?.abort();
   const own = (asking = new AbortController());
+  const asked = edits;
   const sessions = history.sessions();
   const newest = Math.max(Date.now(), ...sessions.map((session) => Date.parse(session.started_at)));
   const options = { samples: Number(at("samples").value), top_pages: TOP_PAGES, as_of: new Date(newest).toISOString() };
   if (at("decode").value) options.decode = at("decode").value;
-  busy(true);
-  at("said").textContent = "Predicting …";
+  standing();
   try {
     const answer = await predict({ sessions, options }, own.signal);
+    if (asking !== own) return; // an abort may come too late to stop an answer
+    if (bundle.version !== answer.bundle_version) await renew();
     if (asking !== own) return;
-    shown = { answer, before, added };
+    asking = null;
+    shown = { answer, before, added, asked };
     draw();
   } catch (failure) {
     if (asking !== own) return;
-    at("said").textContent = "";
+    asking = null;
+    shown = null;
+    standing();
     if (!(failure instanceof Failure)) console.error(failure);
     if (failure.kind === "key") askForKey(failure, true);
-    else fill(at("shown"), trouble(failure, () => ask(before, added)));
+    else fill(at("shown"), trouble(failure, () => (asked === edits ? ask(before, added) : ask())));
+    reveal();
     if (failure.kind === "down") watch();
-  } finally {
-    if (asking === own) busy(false);
   }
 }
 
-function busy(is) {
-  at("answer").setAttribute("aria-busy", String(is));
-  at("predict").disabled = is;
+/** On a narrow screen the answer is out of sight, below the visits. */
+function reveal() {
+  if (matchMedia("(max-width: 60rem)").matches) at("answer").scrollIntoView();
 }
 
 function draw() {
   const { answer, before, added } = shown;
   history.markUnknown(answer.unknown_pages);
-  at("stale").hidden = true;
-  at("said").textContent = summary(answer);
   at("about").open = false;
   fill(at("shown"), before && compared(before, answer, added, bundle), drawn(answer, bundle), further());
-  // Where the answer is out of sight: below the visits on a narrow screen, above the buttons that add a visit.
-  if (before || matchMedia("(max-width: 60rem)").matches) at("answer").scrollIntoView();
-  if (bundle.version !== answer.bundle_version) renew();
-  else if (answer.fallback === "engine_down") watch();
+  standing();
+  if (before) at("answer").scrollIntoView(); // it is above the buttons that add a visit
+  reveal();
+  if (answer.fallback === "engine_down") watch();
 }
 
 /** Another bundle is served by now: what is shown about it must be its own. */
@@ -146,7 +175,7 @@ async function renew() {
   try {
     bundle = await fetchBundle();
   } catch {
-    return; // the next question finds out why
+    return; // the next question finds out why; until then the answer is drawn without the profile of another bundle
   }
   open();
   watch();
@@ -157,12 +186,13 @@ function further() {
   const { answer } = shown;
   const append = (pages) => {
     history.append(pages, { added: true });
+    edited();
     ask(answer, pages);
   };
   const pages = [];
-  const go = el("button", { type: "button", class: "primary", disabled: true, id: "append-typed", onclick: () => append(pages) }, "Predict after this visit");
+  const go = el("button", { type: "button", class: "primary", disabled: true, "data-ready": "false", id: "append-typed", onclick: () => append(pages) }, "Predict after this visit");
   const typed = el("div", { hidden: true, class: "typed" },
-    pagesEditor(pages, { name: "the visit to come", limits: bundle.limits, changed: () => { go.disabled = !pages.length; } }), go);
+    pagesEditor(pages, { name: "the visit to come", limits: bundle.limits, changed: () => { go.dataset.ready = String(pages.length > 0); standing(); } }), go);
   const type = () => {
     typed.hidden = false;
     typed.querySelector("input").focus();
@@ -171,14 +201,15 @@ function further() {
     el("h3", { id: "further-title" }, "The same visitor after one more visit"),
     el("p", { class: "quiet" }, "Adds a visit, asks again, and shows both answers side by side."),
     el("div", { class: "go" },
-      el("button", { type: "button", id: "append-predicted", disabled: !answer.next_session.length, onclick: () => append(answer.next_session) }, "Add the predicted visit"),
-      el("button", { type: "button", id: "type-visit", onclick: type }, "Type a visit")),
+      el("button", { type: "button", id: "append-predicted", "data-ready": String(answer.next_session.length > 0), onclick: () => append(answer.next_session) }, "Add the predicted visit"),
+      el("button", { type: "button", id: "type-visit", "data-ready": "true", onclick: type }, "Type a visit")),
     typed);
 }
 
 at("ask").addEventListener("submit", (event) => { event.preventDefault(); ask(); });
+for (const id of ["samples", "decode"]) at(id).addEventListener("change", edited);
 at("example").addEventListener("change", (event) => choose(event.target.value));
-at("add-session").addEventListener("click", () => { history.append([]).focus(); edited(); });
+at("add-session").addEventListener("click", () => { history.append([]).focus(); history.changed(); });
 at("take-pasted").addEventListener("click", () => {
   const said = at("paste-said");
   said.hidden = true;

@@ -13,6 +13,7 @@ export class History {
     this.changed = changed;
     this.visits = [];
     this.unknown = new Set();
+    this.shows = [];
   }
 
   /** `visits`: each `{ started: Date, pages: [string] }`, oldest first. */
@@ -46,12 +47,14 @@ export class History {
   }
 
   markUnknown(pages) {
-    if (!pages.length && !this.unknown.size) return; // drawing anew would take the focus from whoever goes on typing
-    this.unknown = new Set(pages);
-    this.draw();
+    if (pages.length === this.unknown.size && pages.every((name) => this.unknown.has(name))) return;
+    this.unknown.clear();
+    for (const name of pages) this.unknown.add(name);
+    for (const show of this.shows) show(); // the fields stay: somebody may be typing
   }
 
   draw() {
+    this.shows = [];
     if (!this.visits.length) {
       fill(this.root, el("p", { class: "empty" }, "No visits yet: somebody who comes for the first time. Add a visit, or start from an example."));
       return;
@@ -80,12 +83,12 @@ export class History {
       el("div", { class: "visit-head" },
         el("span", { class: "visit-name" }, `Visit ${i + 1}`, visit.added && el("span", { class: "tag" }, "added")),
         time, remove),
-      pagesEditor(visit.pages, { name, limits: this.limits, unknown: this.unknown, changed: this.changed }));
+      pagesEditor(visit.pages, { name, limits: this.limits, unknown: this.unknown, changed: this.changed, shows: this.shows }));
   }
 }
 
-/** Elements that show `pages`, which they change in place, and take more. */
-export function pagesEditor(pages, { name, limits, unknown = new Set(), changed }) {
+/** Elements that show `pages`, which they change in place, and take more. `shows` gets what shows them anew. */
+export function pagesEditor(pages, { name, limits, unknown = new Set(), changed, shows = [] }) {
   const chips = el("ol", { class: "chips", "aria-label": `pages of ${name}` });
   const redraw = () => fill(chips, pages.map(chip));
   const chip = (text, at) => el("li", {}, page(text, unknown.has(text) ? "unknown" : ""),
@@ -100,6 +103,7 @@ export function pagesEditor(pages, { name, limits, unknown = new Set(), changed 
     choose: (names) => { pages.push(...names.slice(0, limits.session_pages - pages.length)); redraw(); changed(); },
   });
   redraw();
+  shows.push(redraw);
   return [chips, field];
 }
 

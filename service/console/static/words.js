@@ -30,6 +30,9 @@ export const day = (iso) => {
 export function notes(answer, bundle) {
   const found = [];
   const note = (text, pages = []) => found.push({ text, pages });
+  if (answer.bundle_version !== bundle.version) {
+    note("Another version of the model answered than the one described below: its kinds of visitors are not shown.");
+  }
   if (answer.fallback === "no_history") {
     note("There are no earlier visits to go by: this is what first visits looked like in the training log.");
   } else if (answer.fallback === "engine_down") {

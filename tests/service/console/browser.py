@@ -137,6 +137,16 @@ class Browser:
     def run(self, script: str) -> Any:
         return self.driver.execute_script(script)
 
+    def wait_a_turn(self) -> None:
+        """Until whatever the page was about to do with what has arrived is done."""
+        self.driver.set_script_timeout(PATIENCE)
+        self.driver.execute_async_script("setTimeout(() => requestAnimationFrame(arguments[0]), 100)")
+
+    def predict(self) -> None:
+        """Ask, and wait for the answer."""
+        self.one("#predict").click()
+        self.see(".bars li")
+
     def look(self, name: str) -> None:
         """Screenshots of the whole page, wide and narrow, light and dark; nothing may stick out sideways."""
         for width in (1280, 400):

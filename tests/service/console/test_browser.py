@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +11,7 @@ from browsing.bundle import Bundle
 from browsing.engine import EngineError, GenerateRequest
 from browsing.engine import Path as Sampled
 from service.settings import Settings
-from tests.service.console.shops import IMAGE, REPORT, SCRIPT, hostile
+from tests.service.console.shops import IMAGE, REPORT, SCRIPT
 from tests.service.security.keyed import keys
 
 if TYPE_CHECKING:
@@ -23,48 +21,6 @@ pytestmark = pytest.mark.system
 
 ENTER, DOWN, ESCAPE = "\ue007", "\ue015", "\ue00c"
 LAST_FIELD = ".visits > li:last-child input[role=combobox]"
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return hostile(tmp_path_factory.mktemp("shop") / "b")
-
-
-@pytest.fixture(scope="module")
-def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    from tests.service.console.browser import chromium
-
-    named = os.environ.get("CONSOLE_SCREENSHOTS")
-    folder = Path(named) if named else tmp_path_factory.mktemp("screenshots")
-    folder.mkdir(parents=True, exist_ok=True)
-    with chromium(folder.resolve()) as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def service(shop: Bundle) -> Iterator[Live]:
-    from tests.service.console.browser import live
-
-    with live(shop) as made:
-        yield made
-
-
-@pytest.fixture
-def browser(chrome: Browser, service: Live) -> Iterator[Browser]:
-    """On the console's page; in the end it has complained about nothing and asked nobody else."""
-    chrome.open(f"{service.address}/")
-    chrome.see("#predict")
-    yield chrome
-    chrome.account()
-    assert chrome.errors == []
-    assert {url.partition(":")[0] for url in chrome.urls} <= {"http", "data"}
-    strangers = [url for url in chrome.urls if not url.startswith((f"{service.address}/", "data:"))]
-    assert strangers == []
-
-
-def predict(browser: Browser) -> None:
-    browser.one("#predict").click()
-    browser.see(".bars li")
 
 
 def test_from_a_page_name_to_an_answer_and_on_to_the_next_visit(browser: Browser) -> None:
@@ -81,7 +37,7 @@ def test_from_a_page_name_to_an_answer_and_on_to_the_next_visit(browser: Browser
     assert browser.texts(".visits > li:last-child .chips code")[-1] == "/bags/clutch"
     field.send_keys("/unheard-of" + ENTER)
 
-    predict(browser)
+    browser.predict()
     assert browser.one("#said").text.startswith("If this visitor returns: ")
     for panel in ("predicted journey", "outcomes", "kind of visitor", "page probabilities", "timings"):
         assert browser.see(f"[aria-label='{panel}']")
@@ -124,7 +80,7 @@ def test_a_page_named_like_a_script_is_a_name(browser: Browser) -> None:
     browser.one(LAST_FIELD).send_keys(DOWN, ENTER)
     browser.one(LAST_FIELD).send_keys(IMAGE + ENTER, "<b>unknown</b>" + ENTER)
     browser.run("document.querySelector('#samples').value = '64'")
-    predict(browser)
+    browser.predict()
     assert {SCRIPT, IMAGE} <= set(browser.texts("code.page"))
     assert browser.texts(".notes code") == ["<b>unknown</b>"]
     browser.see("#append-predicted").click()
@@ -169,7 +125,7 @@ def test_a_history_is_pasted_edited_and_emptied(browser: Browser) -> None:
     take.click()
     browser.see(".visits > li:nth-child(2)", "/cart")
     assert browser.texts(".visits > li:first-child code") == ["/shoes"], "the oldest first"
-    predict(browser)
+    browser.predict()
     browser.one(".visits > li:first-child .chips button").click()
     assert browser.see("#stale")
     assert not browser.one("#append-predicted").is_enabled()
@@ -238,7 +194,7 @@ def test_with_keys_it_asks_for_one_and_forgets_it(chrome: Browser, shop: Bundle,
             chrome.see("#key-form [role=alert]", words)
         chrome.see("#key").send_keys(reader + ENTER)
         chrome.see("#predict")
-        predict(chrome)
+        chrome.predict()
         chrome.one("#about summary").click()
         chrome.see("#about button", "Save the report").click()
         saved = chrome.screenshots / "report.html"
@@ -283,7 +239,7 @@ def test_an_answer_of_the_fallback_model_says_so(
         monkeypatch.setattr(service.engine, "generate", broken)
         chrome.open(f"{service.address}/")
         chrome.see("#predict")
-        predict(chrome)
+        chrome.predict()
         assert "No language model answered in time" in chrome.one(".notes").text
         assert "Not calibrated: cart and purchase" in chrome.one(".notes").text
         assert "not calibrated" in chrome.one("[aria-label=outcomes]").text

@@ -20,6 +20,7 @@ from browsing.engine import Engine
 from service.app import Service, build
 from service.cache.memory import MemoryStore
 from service.cache.store import Store
+from service.metrics import NO_BUNDLE
 from service.settings import Settings
 from tests.service.faults.traffic import Account, Visitor, drive
 from tests.tiny import TinyEncoder
@@ -38,9 +39,10 @@ class Served:
         async with httpx.AsyncClient(transport=transport, base_url="http://metrics") as client:
             text = (await client.get("/metrics")).text
         values = {
-            (sample.name, *sample.labels.values()): sample.value
+            (sample.name, *(value for label, value in sample.labels.items() if label != "bundle")): sample.value
             for family in text_string_to_metric_families(text)
             for sample in family.samples
+            if sample.labels.get("bundle") != NO_BUNDLE
         }
         return values[name, *labels]
 

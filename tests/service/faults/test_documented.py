@@ -8,6 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
 HERE = Path(__file__).parent
+ROOMS = HERE.parent
 ELSEWHERE = {
     "test_the_log_goes_on_when_there_is_room_again",
     "test_kinds_of_answers_are_told_apart",
@@ -23,8 +24,7 @@ def defined_in(path: Path) -> set[str]:
 def test_the_tables_name_every_test_and_no_other() -> None:
     named = set(re.findall(r"`(test_\w+\.py)::(test_\w+)`", (ROOT / "docs" / "faults.md").read_text()))
     for file, test in named:
-        places = [room / file for room in (HERE, HERE.parent / "resilience") if (room / file).is_file()]
-        assert any(test in defined_in(place) for place in places), f"{file}::{test}"
+        assert any(test in defined_in(place) for place in ROOMS.rglob(file)), f"{file}::{test}"
     own = {test for path in HERE.glob("test_*.py") if path.name != Path(__file__).name for test in defined_in(path)}
     assert own - {test for _, test in named} == ELSEWHERE
 

@@ -18,7 +18,7 @@ from browsing.engines.local import LocalEngine
 from browsing.engines.rollout import run_batch
 from browsing.vocabulary import BOS
 from service.engines.machine import Tuning
-from service.engines.revived import RevivedEngine
+from service.engines.supervised import SupervisedEngine
 from service.engines.vllm import VllmEngine
 from tests.service.faults import fake_vllm
 from tests.service.faults.serving import serving
@@ -102,7 +102,7 @@ def test_the_embedded_engine_dies_and_is_rebuilt(
     """Recovery: two seconds. (Ten here: the machine is busy with tests.)"""
 
     async def scenario() -> None:
-        engine = RevivedEngine(lambda: LocalEngine(bundle.predictors()))
+        engine = SupervisedEngine(lambda: LocalEngine(bundle.predictors()))
         async with serving(bundle, engine) as served:
             assert set((await drive(served.client, own_people)).kinds) == {"model"}
             bombs = [_Bomb()]
@@ -163,7 +163,7 @@ class _Silent:
 def test_an_embedded_engine_that_is_stuck_is_replaced(bundle: Bundle, own_people: list[Visitor]) -> None:
     async def scenario() -> None:
         stuck = [_Silent()]
-        engine = RevivedEngine(lambda: stuck.pop() if stuck else LocalEngine(bundle.predictors()))
+        engine = SupervisedEngine(lambda: stuck.pop() if stuck else LocalEngine(bundle.predictors()))
         async with serving(bundle, engine, settings={"probe_seconds": 0.05}) as served:
             await served.recovers(own_people)
 
@@ -175,7 +175,7 @@ def test_rebuilding_is_tried_again_until_it_works(bundle: Bundle) -> None:
 
     async def scenario() -> None:
         moved = bundle.predictor(1).with_name("elsewhere")
-        engine = RevivedEngine(lambda: LocalEngine(bundle.predictors()))
+        engine = SupervisedEngine(lambda: LocalEngine(bundle.predictors()))
         await engine.start()
         await engine.start()  # nothing happens
         request = GenerateRequest(1, (BOS,), 1, 2, greedy=True)

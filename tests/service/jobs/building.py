@@ -21,13 +21,15 @@ from service import problems
 from service.jobs.jobs import Jobs
 from service.jobs.meter import Meter
 from service.jobs.routes import batch_routes
-from service.jobs.worker import Rules, Served
+from service.jobs.worker import Rules
 from service.logs import logger
 from service.scoring.inputs import Limits
 from service.scoring.online import Online
-from service.scoring.scorer import Answer, Scorer
+from service.scoring.scorer import Scorer
+from service.scoring.served import Answer, Served
 from service.settings import Settings
-from tests.service.scoring.building import OUTCOMES, VERSION, Answering, documents
+from tests.service.scoring.building import Answering, documents
+from tests.service.scoring.building import served as serving
 
 NDJSON = {"content-type": "application/x-ndjson"}
 HOUR = 3_600.0
@@ -68,19 +70,20 @@ def make_jobs(
     *,
     log: io.StringIO | None = None,
     registry: CollectorRegistry | None = None,
-    served: Callable[[], Served] = lambda: Served(VERSION, OUTCOMES),
+    served: Callable[[], Served] | None = None,
     limits: Limits | None = None,
     chunk_rows: int = 10,
     width: int = 2,
     most: int = 20,
-    clock: Callable[[], float] = Now(),
+    clock: Callable[[], float] | None = None,
 ) -> Jobs:
+    """`served`: by default always what `answer` answers."""
     own = logger("info", log or io.StringIO())
     online = Online(patience=1.0)
-    scorer = Scorer(answer, own, width=width, turn=online.turn, pauses=(0.0,))
+    scorer = Scorer(own, width=width, turn=online.turn, pauses=(0.0,))
     rules = Rules(limits or Limits(), chunk_rows, retention_hours=24.0)
     meter = Meter(registry or CollectorRegistry(), online)
-    return Jobs(root, scorer, served, rules, meter, own, most=most, clock=clock)
+    return Jobs(root, scorer, served or (lambda: serving(answer)), rules, meter, own, most=most, clock=clock)
 
 
 async def at_once() -> None:
@@ -92,6 +95,7 @@ class Desk:
     """The addresses of jobs under way."""
 
     client: httpx.AsyncClient
+    jobs: Jobs
     answering: Answering
     root: Path
     now: Now
@@ -118,6 +122,12 @@ class Desk:
                 return document
             await asyncio.sleep(0.01)
 
+    async def at_rest(self) -> None:
+        """Until no batch is worked on: one that has ended is cleaned up, too."""
+        while (run := self.jobs._worker.run) is not None:
+            await asyncio.wait((run.task,))
+            await asyncio.sleep(0)
+
     def metrics(self) -> str:
         return generate_latest(self.registry).decode()
 
@@ -133,12 +143,13 @@ async def desk(
     *,
     settings: Settings | None = None,
     now: Now | None = None,
+    own_clock: bool = False,
     **parts: Any,
 ) -> AsyncIterator[Desk]:
-    """`parts`: of `make_jobs`."""
+    """`own_clock`: the jobs', instead of `now`. `parts`: of `make_jobs`."""
     answering, now, log = answering or Answering(), now or Now(), io.StringIO()
     registry = CollectorRegistry()
-    jobs = make_jobs(root, answering, log=log, registry=registry, clock=now, **parts)
+    jobs = make_jobs(root, answering, log=log, registry=registry, clock=None if own_clock else now, **parts)
     app = FastAPI()
     app.add_middleware(Named)
     problems.install(app)
@@ -146,4 +157,4 @@ async def desk(
     async with jobs.running(at_once):
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://service", timeout=60) as client:
-            yield Desk(client, answering, root, now, log, registry)
+            yield Desk(client, jobs, answering, root, now, log, registry)

@@ -13,11 +13,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from service.jobs import worker
-from service.jobs.arrivals import TYPES
+from service.jobs.uploads import TYPES
 from service.scoring.inputs import Limits
 from service.settings import Settings
-from tests.service.jobs.building import HOUR, ROWS, Desk, desk, lines
+from tests.service.jobs.building import ROWS, Desk, desk, lines
 from tests.service.scoring.building import BAD, VERSION, Answering, dataset, documents, ndjson
 
 
@@ -54,6 +53,7 @@ def test_a_file_is_scored_and_fetched_in_both_forms(tmp_path: Path) -> None:
             assert [row["row"] for row in told] == list(range(26))
             assert [row["row"] for row in told if row["problem"]] == [7]
             assert told[7]["problem"]["status"] == 422
+            await made.at_rest()
             assert made.files() == {first["id"], f"{first['id']}/result.parquet"}, "histories are gone"
             metrics = made.metrics()
             assert 'hetlm_batch_rows_total{result="ok"} 25.0' in metrics
@@ -86,8 +86,8 @@ def test_what_is_wrong_with_a_file_is_told_in_its_document(tmp_path: Path) -> No
                 assert words in document["problem"]["detail"]
                 response = await made.get(f"/batches/{document['id']}/results")
                 assert (response.status_code, response.json()["type"]) == (409, "urn:hetlm:problem:not-done")
-                assert made.files() >= {document["id"]}
-                assert f"{document['id']}/input" not in made.files()
+                await made.at_rest()
+                assert made.files() == set()
             assert 'hetlm_batch_jobs{state="failed"}' in made.metrics()
 
     asyncio.run(scenario())
@@ -168,41 +168,6 @@ def test_a_batch_is_its_owners_alone(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_a_repeated_upload_gets_the_same_batch(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with desk(tmp_path, most=1) as made:
-            key = {"idempotency-key": "monday"}
-            job_id = await made.made(lines(), **key)
-            again = await made.send(lines(), **key)
-            assert (again.status_code, again.json()["id"]) == (200, job_id)
-            assert again.headers["location"] == f"/batches/{job_id}"
-            for body, path in ((lines(ROWS[1:]), "/batches"), (lines(), "/batches?seed=1")):
-                other = await made.send(body, path, **key)
-                assert (other.status_code, other.json()["type"]) == (422, "urn:hetlm:problem:key-reused")
-            foreign = await made.made(lines(), **key, **{"x-caller": "bob"})
-            assert foreign != job_id
-            await made.until(job_id, "done")
-            assert (await made.send(lines(), **key)).json()["state"] == "done"
-            assert len(made.answering.asked) <= 50
-            await made.client.delete(f"/batches/{job_id}")
-            assert await made.made(lines(), **key) != job_id
-
-    asyncio.run(scenario())
-
-
-def test_the_same_upload_twice_at_a_time_is_one_batch(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with desk(tmp_path) as made:
-            key = {"idempotency-key": "monday"}
-            several = await asyncio.gather(*(made.send(lines(), **key) for _ in range(6)))
-            assert sorted(response.status_code for response in several) == [200] * 5 + [202]
-            assert len({response.json()["id"] for response in several}) == 1
-            assert len((await made.get("/batches")).json()["batches"]) == 1
-            assert len({path.partition("/")[0] for path in made.files()}) == 1
-
-    asyncio.run(scenario())
-
-
 def test_so_many_unfinished_and_no_more(tmp_path: Path) -> None:
     async def scenario() -> None:
         answering = Answering()
@@ -216,36 +181,6 @@ def test_so_many_unfinished_and_no_more(tmp_path: Path) -> None:
             await made.client.delete(f"/batches/{first}")
             await made.made(lines())
             answering.gate.set()
-
-    asyncio.run(scenario())
-
-
-@pytest.mark.parametrize("when", ["queued", "running", "done"])
-def test_deleting_stops_and_removes_at_once(tmp_path: Path, when: str) -> None:
-    async def scenario() -> None:
-        answering = Answering()
-        answering.gate = asyncio.Event()
-        async with desk(tmp_path, answering) as made:
-            before = await made.made(lines()) if when == "queued" else None
-            job_id = await made.made(lines())
-            if when == "done":
-                answering.gate.set()
-            await made.until(job_id, when)
-            if when == "running":
-                await answering.reached.wait()
-            response = await made.client.delete(f"/batches/{job_id}")
-            assert response.status_code == 200
-            assert response.json()["state"] == ("done" if when == "done" else "cancelled")
-            assert response.json()["results"] is None
-            assert not any(path.startswith(job_id) for path in made.files())
-            for response in (await made.get(f"/batches/{job_id}"), await made.client.delete(f"/batches/{job_id}")):
-                assert response.status_code == 404
-            answering.gate.set()
-            if before is not None:
-                await made.until(before, "done")
-            after = await made.made(lines(ROWS[:3]))
-            await made.until(after, "done")
-            assert len(await users(made, after)) == 3, "the next one's turn comes"
 
     asyncio.run(scenario())
 
@@ -274,45 +209,6 @@ def test_while_it_runs_the_document_tells_how_far_it_is(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_what_has_ended_expires(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with desk(tmp_path) as made:
-            job_id = await made.made(lines())
-            await made.until(job_id, "done")
-            made.now.seconds += 24 * HOUR - 1
-            assert len(await users(made, job_id)) == 25
-            made.now.seconds += 1
-            for path in (f"/batches/{job_id}", f"/batches/{job_id}/results"):
-                assert (await made.get(path)).status_code == 404, "at once"
-            assert (await made.get("/batches")).json() == {"batches": []}
-            other = await made.made(lines(ROWS[:1]))  # the worker looks around
-            await made.until(other, "done")
-            assert not any(path.startswith(job_id) for path in made.files())
-
-    asyncio.run(scenario())
-
-
-def test_what_has_expired_waits_for_no_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One batch has ended, another takes as long as it likes."""
-    monkeypatch.setattr(worker, "SWEEP_SECONDS", 0.02)
-
-    async def scenario() -> None:
-        answering = Answering()
-        async with desk(tmp_path, answering) as made:
-            ended = await made.made(lines())
-            await made.until(ended, "done")
-            answering.gate = asyncio.Event()
-            long = await made.made(lines())
-            await made.until(long, "running")
-            made.now.seconds += 24 * HOUR
-            while any(path.startswith(ended) for path in made.files()):
-                await made.until(long, "running")
-            assert (await made.until(long, "running"))["done"] == 0
-            answering.gate.set()
-
-    asyncio.run(scenario())
-
-
 def test_a_file_of_the_allowed_folder_is_scored_by_its_name(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
@@ -320,6 +216,8 @@ def test_a_file_of_the_allowed_folder_is_scored_by_its_name(tmp_path: Path) -> N
     ndjson(tmp_path / "outside.ndjson", ROWS)
     (folder / "link.ndjson").symlink_to(tmp_path / "outside.ndjson")
     (folder / "deeper").mkdir()
+    ndjson(folder / "deeper" / "three.ndjson", ROWS[:3])
+    (folder / "way").symlink_to(folder / "deeper")
     ndjson(folder / "large.ndjson", documents(200))
 
     async def scenario() -> None:
@@ -332,12 +230,21 @@ def test_a_file_of_the_allowed_folder_is_scored_by_its_name(tmp_path: Path) -> N
             await made.until(job_id, "done")
             assert await users(made, job_id) == [row["user_id"] for row in ROWS]
             assert {request.options.seed for request in made.answering.asked} == {5}
-            assert (await made.client.post("/batches", json=body, headers={"idempotency-key": "k"})).status_code == 200
             other = {**body, "file": "large.ndjson"}
+            response = await made.client.post("/batches", json={"file": "deeper/three.ndjson"})
+            assert response.status_code == 202, response.text
+            await made.until(response.json()["id"], "done")
+            assert len(await users(made, response.json()["id"])) == 3
             for wrong, status in (
-                ({"file": "link.ndjson"}, 422),
-                ({"file": "deeper"}, 422),
-                ({"file": "absent"}, 422),
+                ({"file": "way/three.ndjson"}, 404),
+                ({"file": "deeper/absent"}, 404),
+                ({"file": "deeper/../histories.parquet"}, 422),
+                ({"file": "histories..parquet"}, 422),
+                ({"file": "histories.parquet."}, 422),
+                ({"file": "x" * 129}, 422),
+                ({"file": "link.ndjson"}, 404),
+                ({"file": "deeper"}, 404),
+                ({"file": "absent"}, 404),
                 ({"file": "../outside.ndjson"}, 422),
                 ({"file": str(tmp_path / "outside.ndjson")}, 422),
                 ({"file": ".hidden"}, 422),
@@ -348,24 +255,7 @@ def test_a_file_of_the_allowed_folder_is_scored_by_its_name(tmp_path: Path) -> N
             ):
                 response = await made.client.post("/batches", json=wrong)
                 assert response.status_code == status, wrong
-            assert (await made.client.post("/batches", json=other, headers={"idempotency-key": "k"})).status_code in (
-                413,
-                422,
-            )
-            assert len((await made.get("/batches")).json()["batches"]) == 1
+            assert len((await made.get("/batches")).json()["batches"]) == 2
             assert not any((tmp_path / "jobs" / "incoming").iterdir())
-
-    asyncio.run(scenario())
-
-
-def test_a_result_that_is_being_read_outlives_its_batch(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with desk(tmp_path) as made:
-            job_id = await made.made(lines())
-            await made.until(job_id, "done")
-            async with made.client.stream("GET", f"/batches/{job_id}/results") as response:
-                await made.client.delete(f"/batches/{job_id}")
-                contents = await response.aread()
-            assert pq.read_table(io.BytesIO(contents)).num_rows == 25
 
     asyncio.run(scenario())

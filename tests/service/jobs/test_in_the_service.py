@@ -13,7 +13,7 @@ from browsing.bundle import Bundle
 from browsing.engine import GenerateRequest
 from browsing.engine import Path as Sampled
 from browsing.engines.table import TableEngine
-from service.jobs.arrivals import TYPES
+from service.jobs.uploads import TYPES
 from service.settings import Settings
 from tests.service.building import SESSIONS, running, tables
 from tests.service.jobs.building import lines

@@ -1,101 +1,119 @@
-"""SIGKILL at random moments: the result holds every row exactly once, as if nothing had happened."""
+"""SIGKILL at chosen and at random steps: the result holds every row exactly once, as if nothing had happened."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import random
-import time
+import signal
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow.parquet as pq
 import pytest
 
-from tests.service.jobs.life import CHUNK_ROWS, live
-from tests.service.scoring.building import BAD, dataset, documents, ndjson
+from tests.service.jobs.life import CHUNK_ROWS, Step, live
+from tests.service.scoring.building import BAD, Document, dataset, documents, ndjson
 
-KILLS = 50 if os.environ.get("HETLM_SOAK") else 5
-CHUNKS_PER_KILL = 4
-SECONDS_PER_ROW = 0.004
-PATIENCE = 120.0
-
-
-def finished(root: Path) -> int:
-    """Chunks that are safe on the disk."""
-    return len(list(root.glob("jobs/*/parts/*.parquet")))
+SOAK = bool(os.environ.get("HETLM_SOAK"))
+PATIENCE = 300.0
+MOST_ROWS = 4 * CHUNK_ROWS
+"""That one life gets on, so that a kill always meets it at work."""
+KINDS: tuple[Step, ...] = get_args(Step)
 
 
-def results(root: Path) -> list[Path]:
-    return list(root.glob("jobs/*/result.parquet"))
+class Lives:
+    """The lives of one service, one after another, over the same folders."""
+
+    def __init__(self, root: Path, rows: Sequence[Document], write: Callable[..., Path] = ndjson) -> None:
+        self.root = root / "batches"
+        self.told = root / "steps"
+        self.folder = root / "in"
+        self.rows = rows
+        self.folder.mkdir(parents=True)
+        write(self.folder / "input", rows)
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(["tests.service.jobs.life"])
+
+    def live(self, kind: Step | None = None, at: int = 0) -> bool:
+        """Whether it was killed; else it has done all its work."""
+        process = self._context.Process(target=live, args=(str(self.root), str(self.folder), kind, at, str(self.told)))
+        process.start()
+        process.join(PATIENCE)
+        assert process.exitcode in (0, -signal.SIGKILL), "it ends by itself or is killed by itself"
+        return process.exitcode != 0
+
+    def steps(self) -> dict[str, int]:
+        """Of a life that was not killed."""
+        words = self.told.read_text().split()
+        return dict(zip(words[::2], map(int, words[1::2]), strict=True))
+
+    def results(self) -> list[Path]:
+        return list(self.root.glob("jobs/*/result.parquet"))
+
+    def check(self) -> list[dict[str, Any]]:
+        """The result: every row once, in order, and nothing beside it."""
+        (path,) = self.results()
+        found: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+        assert [row["row"] for row in found] == list(range(len(self.rows)))
+        assert [row["user_id"] for row in found] == [row["user_id"] for row in self.rows]
+        assert [row["row"] for row in found if row["problem"]] == [i for i, row in enumerate(self.rows) if row is BAD]
+        assert [entry.name for entry in (self.root / "jobs").iterdir()] == [path.parent.name], (
+            "one batch over all lives"
+        )
+        assert [entry.name for entry in path.parent.iterdir()] == ["result.parquet"]
+        assert not any((self.root / "incoming").iterdir())
+        return [{**row, "problem": row["problem"] is not None} for row in found]  # a problem names its batch
 
 
-def killed(context: Any, root: Path, folder: Path, draw: random.Random, enough: int) -> int:
-    """Let it live until `enough` chunks are finished and a moment longer. How many were, at the end."""
-    process = context.Process(target=live, args=(str(root), str(folder), SECONDS_PER_ROW))
-    process.start()
-    until = time.monotonic() + PATIENCE
-    while finished(root) < enough and not results(root):
-        assert time.monotonic() < until, "it does not get on"
-        assert process.is_alive(), "it died by itself"
-        time.sleep(0.002)
-    time.sleep(draw.random() * SECONDS_PER_ROW * CHUNK_ROWS)
-    process.kill()
-    process.join()
-    assert process.exitcode == -9, "it was under way"
-    return finished(root)
+def survives(root: Path, kills: int, draw: random.Random) -> None:
+    """`kills` at random steps of a batch under way, then a life without: no row is lost, none is doubled, and the
+    result is that of a batch that was never disturbed."""
+    rows = documents((kills + 1) * MOST_ROWS + 3, seed=1)
+    for number in draw.sample(range(len(rows)), 9):
+        rows[number] = BAD
+    lives = Lives(root / "struck", rows)
+    struck = 0
+    while struck < kills:
+        kind = draw.choice(KINDS)
+        # A chunk is three changes of the disk and two of the book; the first life begins with some more.
+        most = {"row": MOST_ROWS, "disk": 3 * MOST_ROWS // CHUNK_ROWS, "book": 2 * MOST_ROWS // CHUNK_ROWS}[kind]
+        struck += lives.live(kind, draw.randrange(most))
+        assert not lives.results(), "each kill meets it at work"
+    assert not lives.live()
+    quiet = Lives(root / "quiet", rows)
+    assert not quiet.live()
+    assert lives.check() == quiet.check()
 
 
 @pytest.mark.soak
 def test_no_row_is_lost_or_doubled_over_random_kills(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.service.jobs.life"])
-    draw = random.Random(KILLS)
-    rows = documents((KILLS + 2) * CHUNKS_PER_KILL * CHUNK_ROWS + 3, seed=1)
-    for number in draw.sample(range(len(rows)), 9):
-        rows[number] = BAD
-    folder, root = tmp_path / "in", tmp_path / "batches"
-    folder.mkdir()
-    ndjson(folder / "input", rows)
-    enough = 0
-    for _ in range(KILLS):
-        enough = killed(context, root, folder, draw, enough + draw.randint(0, CHUNKS_PER_KILL))
-        assert not results(root), "each kill meets it at work"
-    last = context.Process(target=live, args=(str(root), str(folder), 0.0))
-    last.start()
-    last.join(PATIENCE)
-    assert last.exitcode == 0
-    (result,) = results(root)
-    table = pq.read_table(result).to_pylist()
-    assert [row["row"] for row in table] == list(range(len(rows)))
-    assert [row["user_id"] for row in table] == [row["user_id"] for row in rows]
-    assert [row["row"] for row in table if row["problem"]] == [i for i, row in enumerate(rows) if row is BAD]
-    assert {path.name for path in result.parent.iterdir()} == {"result.parquet"}
-    assert not any((root / "incoming").iterdir())
-
-    quiet = tmp_path / "quiet"
-    undisturbed = context.Process(target=live, args=(str(quiet), str(folder), 0.0))
-    undisturbed.start()
-    undisturbed.join(PATIENCE)
-    (other,) = results(quiet)
-    assert _without_ids(pq.read_table(other).to_pylist()) == _without_ids(table)
+    kills = 50 if SOAK else 6
+    survives(tmp_path, kills, random.Random(kills))
 
 
-def _without_ids(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A problem names its batch."""
-    return [{**row, "problem": row["problem"] is not None} for row in rows]
+@pytest.mark.soak
+@pytest.mark.parametrize("kind", KINDS)
+def test_killed_at_any_step_it_ends_as_if_it_had_not_been(tmp_path: Path, kind: Step) -> None:
+    """Before every single one; a few of them where time is short, the first and the last among them."""
+    rows = documents(2 * CHUNK_ROWS + 3)
+    rows[11] = BAD
+    quiet = Lives(tmp_path / "quiet", rows)
+    assert not quiet.live()
+    wanted, count = quiet.check(), quiet.steps()[kind]
+    assert count >= {"row": 22, "disk": 12, "book": 12}[kind]
+    for at in range(count) if SOAK else sorted({0, count // 3, 2 * count // 3, count - 1}):
+        lives = Lives(tmp_path / f"{at}", rows)
+        assert lives.live(kind, at), f"{kind} {at}"
+        assert not lives.live(), f"{kind} {at}"
+        assert lives.check() == wanted, f"{kind} {at}"
 
 
 def test_a_parquet_input_goes_on_in_the_middle_of_a_row_group(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.service.jobs.life"])
-    rows = documents(75)
-    folder, root = tmp_path / "in", tmp_path / "batches"
-    folder.mkdir()
-    dataset(folder / "input", rows, row_group=32)
-    killed(context, root, folder, random.Random(0), 2)
-    last = context.Process(target=live, args=(str(root), str(folder), 0.0))
-    last.start()
-    last.join(PATIENCE)
-    (result,) = results(root)
-    assert pq.read_table(result).column("user_id").to_pylist() == [row["user_id"] for row in rows]
+    lives = Lives(tmp_path, documents(75), lambda path, rows: dataset(path, rows, row_group=32))
+    assert lives.live("row", 41)
+    assert len(list(lives.root.glob("jobs/*/parts/*.parquet"))) == 4
+    assert not lives.live()
+    assert lives.steps()["row"] == 35, "what was finished is not asked again"
+    lives.check()

@@ -15,9 +15,8 @@ import pytest
 
 from browsing.bundle import Bundle
 from service.app import ConfigurationError
-from service.jobs.home import Home, HomeError
 from service.jobs.ledger import Job, KeyTakenError, Ledger
-from service.jobs.worker import Served
+from service.jobs.storage import Storage, StorageError
 from service.problems import Problem
 from service.schemas import PredictOptions
 from service.scoring.results import Tally
@@ -25,7 +24,7 @@ from service.settings import Settings
 from tests.service.building import running
 from tests.service.jobs.building import desk, lines
 from tests.service.jobs.test_batches import users
-from tests.service.scoring.building import OUTCOMES, Answering, documents
+from tests.service.scoring.building import Answering, documents, served
 from tests.service.scoring.test_parts import largest_file
 
 ROOT = Path(__file__).parents[3]
@@ -57,7 +56,8 @@ def test_a_full_disk_fails_the_job_and_its_document_says_so(tmp_path: Path) -> N
             assert document["state"] == "failed"
             assert document["problem"]["type"] == "urn:hetlm:problem:disk-full"
             assert document["expires_at"] is not None
-            assert made.files() == {job_id}, "there is room again"
+            await made.at_rest()
+            assert made.files() == set(), "there is room again"
             after = await made.made(lines())
             await made.until(after, "done")
             assert len(await users(made, after)) == 25
@@ -108,39 +108,18 @@ def test_an_end_that_cannot_be_written_counts_all_the_same_and_is_written_later(
     asyncio.run(scenario())
 
 
-def test_a_bundle_that_is_exchanged_begins_the_job_again(tmp_path: Path) -> None:
-    versions = ["a"]
-
-    def served() -> Served:
-        return Served(versions[-1], OUTCOMES)
-
-    async def scenario() -> None:
-        answering = Answering()
-        answering.gate = asyncio.Event()
-        async with desk(tmp_path, answering, served=served, width=1) as made:
-            job_id = await made.made(lines())
-            await answering.reached.wait()
-            versions.append("b")
-            answering.gate.set()
-            document = await made.until(job_id, "done", "failed")
-            assert (document["state"], document["bundle_version"], document["done"]) == ("done", "b", 25)
-            assert len(answering.asked) == 10 + 25, "the first chunk was of the old one"
-            assert "batch_begins_again" in made.log.getvalue()
-
-    asyncio.run(scenario())
-
-
 def test_after_a_restart_with_another_bundle_nothing_of_the_old_one_stays(tmp_path: Path) -> None:
     async def scenario() -> None:
-        answering = Answering(0.001)
-        async with desk(tmp_path, answering, width=1, served=lambda: Served("a", OUTCOMES)) as made:
+        old = Answering(0.001, version="a")
+        async with desk(tmp_path, old, width=1, served=lambda: served(old, "a")) as made:
             job_id = await made.made(lines())
             while (await made.get(f"/batches/{job_id}")).json()["done"] < 12:
                 assert (await made.get(f"/batches/{job_id}")).json()["state"] != "done"
-        async with desk(tmp_path, second := Answering(), served=lambda: Served("b", OUTCOMES)) as made:
+        new = Answering(version="b")
+        async with desk(tmp_path, new, served=lambda: served(new, "b")) as made:
             document = await made.until(job_id, "done")
             assert document["bundle_version"] == "b"
-            assert len(second.asked) == 25
+            assert len(new.asked) == 25
 
     asyncio.run(scenario())
 
@@ -161,9 +140,9 @@ def test_the_oldest_goes_first_and_what_was_begun_before_it(tmp_path: Path) -> N
 
 
 def test_a_directory_belongs_to_one_service(tmp_path: Path, bundle: Bundle) -> None:
-    home = Home(tmp_path)
-    with pytest.raises(HomeError, match="another service"):
-        Home(tmp_path)
+    storage = Storage(tmp_path)
+    with pytest.raises(StorageError, match="another service"):
+        Storage(tmp_path)
 
     async def scenario() -> None:
         with pytest.raises(ConfigurationError, match="HETLM_BATCH_DIR"):
@@ -171,20 +150,20 @@ def test_a_directory_belongs_to_one_service(tmp_path: Path, bundle: Bundle) -> N
                 raise AssertionError("two services over one directory")
 
     asyncio.run(scenario())
-    home.close()
-    Home(tmp_path).close()
+    storage.close()
+    Storage(tmp_path).close()
 
 
 def test_a_book_that_is_none_is_refused_with_a_remedy(tmp_path: Path) -> None:
     (tmp_path / "jobs.sqlite3").write_bytes(b"no book" * 1_000)
 
     async def scenario() -> None:
-        with pytest.raises(HomeError, match=r"jobs\.sqlite3.*another directory"):
+        with pytest.raises(StorageError, match=r"jobs\.sqlite3.*another directory"):
             async with desk(tmp_path):
                 raise AssertionError("it was read")
 
     asyncio.run(scenario())
-    Home(tmp_path).close()
+    Storage(tmp_path).close()
 
 
 def test_after_a_crash_what_belongs_to_nobody_is_removed(tmp_path: Path) -> None:

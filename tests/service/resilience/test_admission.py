@@ -8,8 +8,8 @@ import random
 
 import pytest
 
-from service.resilience.admission import Admission, Overloaded, Passage
-from service.resilience.pace import Pace
+from service.resilience.admission import Admission, Entrance, Overloaded, Passage
+from service.resilience.latency import LatencyModel
 
 
 class Clock:
@@ -21,36 +21,36 @@ class Clock:
 
 
 def admission(clock: Clock | None = None, *, most: int = 4, patient: int = 2) -> Admission:
-    return Admission(2, most=most, patient=patient, clock=clock or Clock())
+    return Admission(2, Entrance(most=most, patient=patient), clock or Clock())
 
 
 def test_a_pace_is_learned() -> None:
     clock = Clock()
-    pace = Pace(clock)
-    assert pace.expected(100) == 0.0, "nothing is known: nobody is refused"
+    latency = LatencyModel(clock)
+    assert latency.expected(100) == 0.0, "nothing is known: nobody is refused"
     for n in (0, 3, 1, 8, 5):
         clock.now += 0.01
-        pace.took(n, 0.2 + 0.05 * n)
-    assert pace.expected(0) == pytest.approx(0.2)
-    assert pace.expected(40) == pytest.approx(2.2)
+        latency.observe(n, 0.2 + 0.05 * n)
+    assert latency.expected(0) == pytest.approx(0.2)
+    assert latency.expected(40) == pytest.approx(2.2)
 
 
 def test_a_pace_never_falls_with_the_load_and_never_starts_below_zero() -> None:
     for points in (((0, 1.0), (4, 0.5)), ((2, 0.1), (4, 1.0))):
-        pace = Pace(Clock())
+        latency = LatencyModel(Clock())
         for n, seconds in points:
-            pace.took(n, seconds)
-        assert 0 <= pace.expected(0) <= pace.expected(10)
+            latency.observe(n, seconds)
+        assert 0 <= latency.expected(0) <= latency.expected(10)
 
 
 def test_what_is_new_counts_more() -> None:
     clock = Clock()
-    pace = Pace(clock)
+    latency = LatencyModel(clock)
     for _ in range(1_000):
-        pace.took(0, 9.0)
+        latency.observe(0, 9.0)
     clock.now += 60
-    pace.took(0, 0.1)
-    assert pace.expected(0) < 0.2
+    latency.observe(0, 0.1)
+    assert latency.expected(0) < 0.2
 
 
 @pytest.mark.parametrize(("servers", "seconds"), [(1, 0.02), (4, 0.05)])

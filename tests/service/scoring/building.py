@@ -25,6 +25,7 @@ from service.schemas import (
     TookOut,
     TruncatedOut,
 )
+from service.scoring.served import Answer, Served
 
 Document = dict[str, Any]
 
@@ -104,7 +105,11 @@ def _time(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-def answered(request: PredictRequest, request_id: str) -> PredictResponse:
+def served(answer: Answer, version: str = VERSION) -> Served:
+    return Served(version, OUTCOMES, answer)
+
+
+def answered(request: PredictRequest, request_id: str, version: str = VERSION) -> PredictResponse:
     """An answer that is a function of the request alone."""
     digest = hashlib.sha256(request.model_dump_json().encode()).digest()
     chances = [byte / 255 for byte in digest[:8]]
@@ -112,7 +117,7 @@ def answered(request: PredictRequest, request_id: str) -> PredictResponse:
     last = sessions[-1].pages if sessions else ["/"]
     return PredictResponse(
         request_id=request_id,
-        bundle_version=VERSION,
+        bundle_version=version,
         user_id=request.user_id,
         cluster=ClusterOut(id=digest[0] % 2, name=f"kind {digest[0] % 2}", probability=chances[0]),
         next_session=list(last),
@@ -140,11 +145,12 @@ def answered(request: PredictRequest, request_id: str) -> PredictResponse:
 
 
 class Answering:
-    """Remembers whom it was asked about. `seconds`: that an answer takes. `fallbacks`: answers to come from none of
-    the engines."""
+    """Remembers whom it was asked about. `seconds`: that an answer takes. `version`: whose answers these are.
+    `fallbacks`: answers to come from none of the engines."""
 
-    def __init__(self, seconds: float = 0.0) -> None:
+    def __init__(self, seconds: float = 0.0, version: str = VERSION) -> None:
         self.seconds = seconds
+        self.version = version
         self.asked: list[PredictRequest] = []
         self.fallbacks = 0
         self.error: Exception | None = None
@@ -159,7 +165,7 @@ class Answering:
         await asyncio.sleep(self.seconds)
         if self.error is not None:
             raise self.error
-        answer = answered(request, request_id)
+        answer = answered(request, request_id, self.version)
         if self.fallbacks:
             self.fallbacks -= 1
             return answer.model_copy(update={"fallback": "engine_down"})

@@ -21,7 +21,7 @@ from service.scoring.parts import Parts
 from service.scoring.results import Tally, schema
 from service.scoring.rows import defaults_of
 from service.scoring.scorer import Scorer, Work
-from tests.service.scoring.building import OUTCOMES, Answering, dataset, documents
+from tests.service.scoring.building import OUTCOMES, VERSION, Answering, dataset, documents, served
 
 PAGE = Path(__file__).parents[3] / "docs" / "batch.md"
 QUERIES = {found[1]: found[0] for found in re.findall(r"```sql\n(-- (\w+)\n.*?)```", PAGE.read_text(), re.DOTALL)}
@@ -39,13 +39,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             row["sessions"] = [{"started_at": "2026-11-01T10:00:00Z", "pages": []}]
     path = dataset(root / "histories.parquet", rows, row_group=50)
     source = open_input(path, Limits())
-    parts = Parts(root / "parts", schema(OUTCOMES), 50, source.count)
-    work = Work(source, parts, defaults_of(PredictOptions(), datetime(2026, 12, 1, tzinfo=UTC)), "t")
+    parts = Parts(root / "parts", schema(OUTCOMES), 50, source.count, VERSION)
+    work = Work(
+        source, parts, served(Answering()), defaults_of(PredictOptions(), datetime(2026, 12, 1, tzinfo=UTC)), "t"
+    )
 
     async def kept(_: Tally) -> None:
         """Nothing to note down."""
 
-    scorer = Scorer(Answering(), logger("error", io.StringIO()), width=4)
+    scorer = Scorer(logger("error", io.StringIO()), width=4)
     assert asyncio.run(scorer.score(work, lambda _: None, kept)) == Tally(120, 3, 0)
     parts.assemble(root / "scored.parquet", "parquet")
     parts.assemble(root / "scored.ndjson", "ndjson")

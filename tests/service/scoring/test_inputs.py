@@ -19,7 +19,7 @@ from service.problems import ProblemError
 from service.schemas import MAX_PAGES, PredictRequest
 from service.scoring.inputs import Limits, open_input
 from service.scoring.parquet import sizes
-from service.scoring.rows import Row, row_of_json
+from service.scoring.rows import Row, row_of_json, user_in
 from tests.service.scoring.building import BAD, dataset, documents, gzipped, ndjson, nested
 
 Write = Callable[[Path, Sequence[dict[str, Any]]], Path]
@@ -78,7 +78,7 @@ def test_a_wrong_row_is_a_problem_at_its_place_and_keeps_its_user(tmp_path: Path
     found = read(path)
     kinds = [row.asked.kind if isinstance(row.asked, ProblemError) else "" for row in found]
     assert kinds == ["", "invalid-request", "", "broken-json", "broken-json", "invalid-request", "invalid-request"]
-    assert [row.user_id for row in found] == ["u0", "bad", "u1", None, None, None, None]
+    assert [row.user_id for row in found] == ["u0", "bad", "u1", "zq-cut", None, None, None]
     assert not any("zq-cut" in row.asked.detail for row in found if isinstance(row.asked, ProblemError))
 
 
@@ -200,6 +200,10 @@ def test_times_that_no_calendar_has_and_broken_text_are_problems_of_their_rows(t
     pq.write_table(pa.table({"user_id": text, "sessions": sessions}), tmp_path / "text")
     found = read(tmp_path / "text")
     assert [isinstance(row.asked, ProblemError) for row in found] == [True, False]
+    wrong = {"user_id": ["ann", "bob"], "history": pa.array([[["/"]], [["/"]]]), "history_started_at": times}
+    pq.write_table(pa.table(wrong), tmp_path / "users")
+    found = read(tmp_path / "users")
+    assert [(row.user_id, isinstance(row.asked, ProblemError)) for row in found] == [("ann", True), ("bob", True)]
 
 
 def bomb(path: Path, rows: int, pages: int, length: int) -> Path:
@@ -221,6 +225,22 @@ def test_a_small_file_does_not_unfold_into_a_large_memory(tmp_path: Path) -> Non
     assert len(found) == 1_000
     assert all(isinstance(row.asked, ProblemError) and row.asked.kind == "row-too-large" for row in found)
     assert pool.max_memory() - before < 200_000_000
+
+
+@pytest.mark.parametrize("write", [dataset, nested])
+def test_a_row_that_is_too_large_is_still_its_users(tmp_path: Path, write: Write) -> None:
+    rows = documents(5)
+    rows[2]["sessions"] = [{"started_at": "2026-11-01T10:00:00Z", "pages": ["/bags"] * 400}]
+    rows[4] = {"user_id": "x" * 2_000, "sessions": rows[2]["sessions"]}
+    found = read(write(tmp_path / "file", rows), limits=Limits(row_bytes=1_000))
+    assert [row.number for row in found] == list(range(5))
+    assert [row.user_id for row in found] == ["u0", "u1", "u2", "u3", None], "no user has so long a name"
+    assert [row.asked.kind for row in found if isinstance(row.asked, ProblemError)] == ["row-too-large"] * 2
+
+
+def test_a_user_is_a_name_or_a_number(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"user_id": [["a"], ["b"]], "sessions": [[], []]}), tmp_path / "file")
+    assert "Column user_id" in problem_of(tmp_path / "file").detail
 
 
 def test_sizes_are_those_of_the_values_unfolded() -> None:
@@ -254,4 +274,28 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path, write: Write) -> Non
 def test_a_row_of_too_many_values_is_not_even_parsed() -> None:
     row = row_of_json(3, b'{"user_id": "ann", "sessions": [' + b"[]," * 40_000 + b"[]]}")
     assert isinstance(row.asked, ProblemError)
-    assert (row.number, row.user_id, row.asked.status) == (3, None, 413)
+    assert (row.number, row.user_id, row.asked.status) == (3, "ann", 413)
+
+
+@pytest.mark.parametrize(
+    ("document", "user"),
+    [
+        (b'{"user_id": "ann", "x": {"user_id": "bob"}}', "ann"),
+        (b'{"x": {"user_id": "bob"}, "y": ["user_id"], "user_id" : "ann"}', "ann"),
+        (b'{"x": "\\"user_id\\": \\"bob\\"", "user_id": "a\\u006en"}', "ann"),
+        (b'{"user_id": 17, "x": 1}', "17"),
+        (b'{"user_id": "ann"}{"user_id": "bob"}', "ann"),
+        (b'{"user_id": "ann", "sessions": [{"pages": ["/ca', "ann"),
+        (b'{"user_id": "an', None),
+        (b'{"user_id": "' + b"x" * 201 + b'"}', None),
+        (b'{"user_id": "\xff"}', None),
+        (b'["user_id", "ann"]', None),
+        (b'[{"user_id": "ann"}]', None),
+        (b'{"user_id": null}', None),
+        (b"{" + b'"\\\\' * 500_000, None),
+        (b'{"x": "' + b'\\"' * 500_000, None),
+        (b'{"x": "' + b'"user_id": "' * 90_000, ""),
+    ],
+)
+def test_whose_row_it_is_can_be_told_from_a_document_that_is_not_taken(document: bytes, user: str | None) -> None:
+    assert user_in(document) == user

@@ -16,10 +16,12 @@ import pytest
 
 from service.problems import ProblemError
 from service.schemas import PredictRequest
-from service.scoring.parts import Parts, disk_full, whole_file
+from service.scoring.parts import Parts, disk_full
 from service.scoring.results import Record, Tally, record_of, record_of_problem, schema
 from service.scoring.rows import Row, row_of_json
-from tests.service.scoring.building import OUTCOMES, answered, documents
+from service.scoring.threads import Stop, Stopped
+from tests.service.scoring.building import OUTCOMES, VERSION, answered, documents
+from tests.service.scoring.test_stopping import StopAfter
 
 COLUMNS = schema(OUTCOMES)
 
@@ -37,8 +39,8 @@ def records(first: int, count: int) -> list[Record]:
     return made
 
 
-def parts(root: Path, rows: int = 25, chunk: int = 10) -> Parts:
-    return Parts(root / "parts", COLUMNS, chunk, rows)
+def parts(root: Path, rows: int = 25, chunk: int = 10, version: str = VERSION) -> Parts:
+    return Parts(root / "parts", COLUMNS, chunk, rows, version)
 
 
 def filled(root: Path) -> Parts:
@@ -98,6 +100,32 @@ def test_chunks_of_another_size_begin_again(tmp_path: Path) -> None:
     assert list((tmp_path / "parts").iterdir()) == []
 
 
+def test_chunks_of_another_version_do_not_count(tmp_path: Path) -> None:
+    made = filled(tmp_path)
+    first, *_ = sorted((tmp_path / "parts").iterdir())
+    other = parts(tmp_path, version="w" * 64)
+    with pytest.raises(ProblemError, match="internal"):
+        other.assemble(tmp_path / "out", "parquet")
+    assert not (tmp_path / "out").exists()
+    kept = first.read_bytes()
+    assert other.resume() == Tally()
+    assert list((tmp_path / "parts").iterdir()) == []
+    first.write_bytes(kept)
+    assert made.resume() == Tally(10, 2, 0)
+
+
+@pytest.mark.parametrize("form", ["parquet", "ndjson"])
+def test_putting_together_can_be_stopped_and_leaves_nothing(tmp_path: Path, form: Literal["parquet", "ndjson"]) -> None:
+    made = filled(tmp_path)
+    for steps in range(3):
+        with pytest.raises(Stopped):
+            made.assemble(tmp_path / "out", form, StopAfter(steps))
+        assert [path.name for path in tmp_path.iterdir()] == ["parts"]
+        with pytest.raises(Stopped):
+            made.resume(StopAfter(steps))
+    assert made.resume(Stop()) == Tally(25, 5, 0)
+
+
 @pytest.mark.parametrize("form", ["parquet", "ndjson"])
 def test_the_result_holds_every_row_once_in_order(tmp_path: Path, form: Literal["parquet", "ndjson"]) -> None:
     made = filled(tmp_path)
@@ -142,19 +170,6 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
     assert disk_full(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["parts"]
     assert made.resume() == Tally(10, 2, 0)
-
-
-def test_a_file_is_whole_or_absent(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_text("old")
-    with pytest.raises(ZeroDivisionError), whole_file(path) as file:
-        file.write(b"new" + b"!" * (1 // 0))
-    assert path.read_text() == "old"
-    with whole_file(path) as file:
-        file.write(b"new")
-        assert path.read_text() == "old"
-    assert path.read_text() == "new"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_what_says_that_the_disk_is_full() -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,10 +15,12 @@ from typer.testing import CliRunner, Result
 
 from browsing.bundle import Bundle
 from service.cli import register
+from service.security import key_file
 from service.security.key_file import read
+from service.security.key_file import write as write_keys
 from service.security.keys import Caller, Keyring
 from service.security.rates import Rate
-from tests.service.security.keyed import keys
+from tests.service.security.keyed import START, keys
 from tests.service.security.serving import served
 from tests.service.test_visit import write
 
@@ -102,6 +107,56 @@ def test_a_broken_or_missing_file_is_named(path: Path) -> None:
     assert path.read_text() == "{", "a broken file is not overwritten"
     nowhere = hetlm("keys", "new", "shop", "--scope", "predict", "--file", str(path.parent / "no" / "keys.json"))
     assert (nowhere.exit_code, "choose a folder" in said(nowhere)) == (2, True)
+
+
+@pytest.mark.parametrize("command", ["new", "revoke"])
+def test_a_command_waits_for_another_and_keeps_its_change(
+    path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """One command is in the middle of its change; a second one begins; then the first one writes."""
+    keys(path, ("shop", ("predict",)), ("old", ("predict",)))
+    [(_, old)] = [(name, key) for name, key in read(path).every() if name == "old"]
+    waiting, results = threading.Event(), list[Result]()
+    really = fcntl.flock
+
+    def flock(descriptor: int, operation: int) -> None:
+        try:
+            really(descriptor, operation)
+        except BlockingIOError:
+            waiting.set()
+            raise
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    words = {"new": ("new", "third", "--scope", "predict"), "revoke": ("revoke", old.id)}[command]
+    second = threading.Thread(target=lambda: results.append(hetlm("keys", *words, "--file", str(path))))
+    with key_file.locked(path):
+        second.start()
+        assert waiting.wait(60)
+        write_keys(path, read(path).with_key("first", ("admin",), None, None, START)[0])
+    second.join()
+    assert results[0].exit_code == 0, results[0].stderr
+    left = {"new": {"shop", "old", "first", "third"}, "revoke": {"shop", "first"}}[command]
+    assert read(path).callers.keys() == left
+
+
+def test_a_lock_that_nobody_gives_back_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(key_file, "LOCK_SECONDS", 0.0)
+    keys(path, ("shop", ("predict",)))
+    with key_file.locked(path):
+        result = hetlm("keys", "new", "other", "--scope", "predict", "--file", str(path))
+    assert (result.exit_code, "another command" in said(result)) == (2, True)
+    assert read(path).callers.keys() == {"shop"}
+
+
+def test_what_the_service_reads_stays_the_services_own(path: Path) -> None:
+    """Run as root, as operators do. (Only root gives files away; for others the group is what can be kept.)"""
+    keys(path, ("shop", ("predict",)), ("old", ("predict",)))
+    user, group = (12_345, 54_321) if os.geteuid() == 0 else (os.geteuid(), (*os.getgroups(), os.getegid())[0])
+    os.chown(path, user, group)
+    [id_] = [key.id for name, key in read(path).every() if name == "old"]
+    for words in (("revoke", id_), ("new", "another", "--scope", "predict")):
+        assert hetlm("keys", *words, "--file", str(path)).exit_code == 0
+        assert (path.stat().st_uid, path.stat().st_gid) == (user, group)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "shop.example", ""])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from service.security import wire
 from service.security.wire import HEAD_BYTES
 from service.serve import Sockets, bind
 from service.settings import Settings
-from tests.service.building import SESSIONS
+from tests.service.building import SESSIONS, SlowEngine, tables
 from tests.service.security.keyed import bearer, keys
 from tests.service.security.serving import served
 
@@ -151,6 +152,73 @@ def test_who_says_nothing_is_not_waited_for(bundle: Bundle, monkeypatch: pytest.
             assert await say(sockets, b"GET /livez HTTP/1.1\r\nHost: a\r\n") == b""
             second = await say(sockets, b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\nGET /livez HTTP/1.1\r\n")
             assert second.count(b"HTTP/1.1 200 ") == 1
+
+    asyncio.run(scenario())
+
+
+ASK = b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n"
+UNREAD = b"POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n"
+"""Answered with 404 before anything of its body has come."""
+
+
+@pytest.mark.parametrize("trickle", [False, True], ids=["once", "again and again"])
+@pytest.mark.parametrize(
+    ("asked", "stray"),
+    [
+        (ASK, b"\n"),
+        (ASK, b"\r\n"),
+        (ASK, b"G"),
+        (UNREAD, b"a"),
+        (UNREAD.replace(b"3", b"3000"), b"a"),
+        (UNREAD, b"abc"),
+    ],
+    ids=["newline", "empty line", "letter", "unread body", "endless unread body", "unread body, whole"],
+)
+def test_after_an_answer_stray_bytes_do_not_keep_a_connection(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, asked: bytes, stray: bytes, trickle: bool
+) -> None:
+    """The limit counts from the first of them."""
+    monkeypatch.setattr(wire, "HEAD_SECONDS", 0.2)
+
+    def talk(address: tuple[str, int]) -> int:
+        with socket.create_connection(address, timeout=30) as own:
+            own.sendall(asked)
+            answer = b""
+            while b"\r\n\r\n" not in answer or not answer.endswith(b"}"):
+                answer += own.recv(65_536)
+            own.settimeout(0.05)
+            for sent in range(200):
+                try:
+                    if trickle or not sent:
+                        own.sendall(stray[: 1 if trickle else None])
+                    if own.recv(65_536) == b"":
+                        return sent
+                except TimeoutError:
+                    continue
+                except ConnectionError:
+                    return sent
+        raise AssertionError("still open")
+
+    async def scenario() -> None:
+        async with served(bundle) as sockets:
+            assert await asyncio.to_thread(talk, sockets.api.getsockname()[:2]) > 0
+
+    asyncio.run(scenario())
+
+
+def test_stray_bytes_cost_nobody_the_answer_that_is_being_made(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "HEAD_SECONDS", 0.1)
+    body = json.dumps({"sessions": SESSIONS}).encode()
+    head = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+
+    async def scenario() -> None:
+        engine = SlowEngine(tables(len(bundle.vocabulary), bundle.clusters), 0.0)
+        async with served(bundle, engine=engine) as sockets:
+            engine.seconds = 0.5
+            answer = await say(sockets, head % len(body) + body, b"\r\nGET /li")
+            assert answer.startswith(b"HTTP/1.1 200 ")
+            assert answer.count(b"HTTP/1.1 ") == 1
+            assert b'"next_session"' in answer
 
     asyncio.run(scenario())
 
