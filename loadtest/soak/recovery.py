@@ -60,7 +60,8 @@ class Death:
 async def run(
     bundle: Path, folder: Path, *, engines: Sequence[Engine] = ("embedded", "vllm"), deaths: int = 5, rate: float = 5.0
 ) -> report.Section:
-    """`deaths`: of the embedded engine; of vLLM one per cluster that has visitors. Raises `StartError`, `NoEngineError`."""
+    """`deaths`: of the embedded engine; of vLLM one per cluster that has visitors. Raises `StartError`,
+    `NoEngineError`."""
     load_before, began = report.load(), time.monotonic()
     found: list[report.Figure] = []
     complaints: list[str] = []
@@ -123,7 +124,7 @@ async def _deaths(engine: Engine, bundle: Path, folder: Path, deaths: int, rate:
             if not await crowd.well():
                 raise StartError("the model does not answer everybody, before anything was done")
             alive = groups(served.pid) if vllm else {}
-            visited = {verdict.cluster for verdict in await crowd.everybody()}
+            visited = {verdict.cluster for verdict in await crowd.everybody() if verdict.cluster is not None}
             clusters = sorted(visited & alive.keys()) if vllm else [0] * deaths
             limit = served.started_in / max(1, len(alive)) + BEYOND_START if vllm else EMBEDDED_LIMIT
             died = []

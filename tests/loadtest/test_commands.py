@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from loadtest import client, commands
 from loadtest.scenarios import SCENARIOS
+from loadtest.soak import commands as soak
 from tests.loadtest import sources
 from tests.loadtest.fake import Fake
 
@@ -30,16 +31,16 @@ def readme_commands() -> list[str]:
 
 @pytest.mark.parametrize("line", [line for line in readme_commands() if line.startswith(MODULE)])
 def test_every_command_of_the_readme_can_be_parsed(line: str, tmp_path: Path) -> None:
-    words = shlex.split(re.sub(r"\$\(.*?\)", "7", line))[3:]
-    name, *rest = words
-    command = typer.main.get_group(commands.app).commands[name]
+    module, name, *rest = shlex.split(re.sub(r"\$\(.*?\)", "7", line))[2:]
+    app, needed = (soak.app, "out") if module == "loadtest.soak" else (commands.app, "url")
+    command = typer.main.get_group(app).commands[name]
     context = command.make_context(name, list(rest))
-    assert context.params["url" if name != "compare" else "first"] is not None
+    assert context.params[needed if name != "compare" else "first"] is not None
 
 
 def test_the_readme_shows_every_scenario_and_nothing_unknown() -> None:
     lines = readme_commands()
-    shown = {line.split()[3] for line in lines if line.startswith(MODULE)}
+    shown = {line.split()[3] for line in lines if line.startswith(f"{MODULE} ")}
     assert shown == {scenario.name for scenario in SCENARIOS} | {"compare"}
     assert {line.split()[0] for line in lines} <= {"python", "hetlm", "locust", "pip"}
 
