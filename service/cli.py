@@ -97,7 +97,12 @@ def serve(
         "threads": threads,
         "log_level": log_level,
     }
-    _run({name: value for name, value in flags.items() if value is not None})
+    given: dict[str, object] = {name: value for name, value in flags.items() if value is not None}
+    if bundle is None and bundles is not None:
+        given["bundle"] = None  # whatever HETLM_BUNDLE says: flags come before variables
+    if bundle is not None and bundles is None:
+        given["bundles"] = None
+    _run(given)
 
 
 def _run(flags: dict[str, object]) -> None:

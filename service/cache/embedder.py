@@ -19,6 +19,7 @@ Pages = tuple[str, ...]
 
 MAX_BATCH = 64
 """Sessions encoded in one go; a larger history does not keep others waiting for all of it."""
+CLOSED = "the embedder was closed"
 MAX_WRITES = 32
 """Writes under way at once; beyond, new vectors are not kept: a slow store must not fill the memory."""
 
@@ -109,11 +110,8 @@ class Embedder:
                     raise ValueError(f"the encoder gave {vectors.shape} for {len(batch)} sessions")
             except BaseException as error:
                 for key, _ in batch:
-                    flight = self._flying.pop(key)
-                    if isinstance(error, Exception):
-                        flight.set_exception(error)
-                    else:
-                        flight.cancel()
+                    told = error if isinstance(error, Exception) else RuntimeError(CLOSED)
+                    self._flying.pop(key).set_exception(told)
                 if not isinstance(error, Exception):
                     raise
                 continue
@@ -141,13 +139,14 @@ class Embedder:
             await asyncio.wait(set(self._writes))
 
     async def close(self) -> None:
-        """End all work; whoever still waits is cancelled. Closes the store."""
+        """End all work. Whoever still waits is told by a `RuntimeError`, which unlike a cancellation does not end the
+        request that waits. Closes the store."""
         tasks = [*self._writes, *([self._worker] if self._worker else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for flight in self._flying.values():
-            flight.cancel()
+            flight.set_exception(RuntimeError(CLOSED))
         self._flying.clear()
         self._executor.shutdown(wait=False, cancel_futures=True)
         await self._store.close()

@@ -72,10 +72,13 @@ class SupervisedEngine:
         if engine is None:
             raise EngineDown("the engine is not running")
         try:
-            return await engine.generate(request)
+            paths = await engine.generate(request)
         except EngineDown:
             self._replace(engine)
             raise
+        if self._engine is engine:
+            self._silent = 0  # it answers: a health check only waits behind long work
+        return paths
 
     async def healthy(self) -> dict[int, bool]:
         engine = self._engine

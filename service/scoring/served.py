@@ -17,8 +17,8 @@ class VersionGone(Exception):
 @dataclass(frozen=True, slots=True)
 class Served:
     """`outcomes`: those of the version. `answer`: as for `POST /predict`, by this version and by no other, whichever is
-    served to visitors meanwhile; raises `VersionGone` from the moment on at which the version's engines are stopped,
-    also for what is under way then."""
+    served to visitors meanwhile; raises `VersionGone` from the moment on at which another takes over, also for what is
+    under way then."""
 
     version: str
     outcomes: Sequence[str]

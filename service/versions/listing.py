@@ -10,7 +10,7 @@ from service.versions.deployment import Deployment
 from service.versions.documents import BundleOut, BundlesResponse, RolloutResponse, Status, StepOut, UnderWay
 from service.versions.registry import Broken, Found
 from service.versions.rollout import Done, Rollouts
-from service.versions.steps import StepFailed
+from service.versions.steps import Failure
 
 _LEAVING = ("drain", "stop")
 _ITS_OWN_FAULT = ("find", "load", "fit")
@@ -101,5 +101,5 @@ def _out(name: str, manifest: Manifest | None, state: Status, reason: str | None
     )
 
 
-def _failed(failed: StepFailed | None) -> str | None:
+def _failed(failed: Failure | None) -> str | None:
     return f"the last rollout failed at the step {failed.step}: {failed.reason}" if failed is not None else None

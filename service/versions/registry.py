@@ -15,7 +15,9 @@ from service.security.names import NameRefused
 
 LISTED = 1_000
 """Versions that are looked at; a folder with more is no folder of bundles."""
-_HASH = re.compile(r"[0-9a-f]{12,64}")
+SHORTEST = 12
+"""Characters by which a version can be named."""
+_HASH = re.compile(rf"[0-9a-f]{{{SHORTEST},64}}")
 
 
 class UnknownVersion(LookupError):

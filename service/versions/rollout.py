@@ -18,9 +18,9 @@ from service.problems import ProblemError
 from service.versions.deployment import Deployment
 from service.versions.fleet import Fleet
 from service.versions.memory import Memory, Remembered, RememberedCanary
-from service.versions.registry import Found, Registry, UnknownVersion
+from service.versions.registry import SHORTEST, Found, Registry, UnknownVersion
 from service.versions.router import Router
-from service.versions.steps import StepFailed, Steps
+from service.versions.steps import Failure, StepFailed, Steps
 
 T = TypeVar("T")
 
@@ -77,7 +77,7 @@ class Rollouts:
         """Of the rollout under way."""
         self.wanted = ""
         """Its folder's name, once that is known."""
-        self.failures: dict[str, StepFailed] = {}
+        self.failures: dict[str, Failure] = {}
 
     @property
     def held(self) -> list[Deployment]:
@@ -121,13 +121,21 @@ class Rollouts:
                 "Another rollout is under way: GET /admin/bundles says which, and how far it is. Wait for its end.",
             )
         task = self._task = asyncio.create_task(self._told(work))
-        task.add_done_callback(_retrieved)
+        task.add_done_callback(self._ended)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
             if not task.cancelled():
                 raise  # the caller left; the rollout goes on
             raise ProblemError("not-ready", "The service stopped before the rollout had ended.") from None
+
+    def _ended(self, task: asyncio.Task[Done]) -> None:
+        """Who asked may have left; asyncio would complain about an exception that nobody heard of. And a task that is
+        kept keeps its exception, with all that led there."""
+        if not task.cancelled():
+            task.exception()
+        if self._task is task:
+            self._task = None
 
     async def _told(self, work: Callable[[Steps], Awaitable[Done]]) -> Done:
         """The outcome of `work`, for the caller, the log and the metrics."""
@@ -136,7 +144,7 @@ class Rollouts:
         try:
             done = await work(steps)
         except StepFailed as failed:
-            self.failures[self.wanted] = failed
+            self.failures[self.wanted] = Failure(failed.step, failed.reason)
             self._metrics.rollout(done=False)
             cause = failed.__cause__ or failed
             self._log.error("rollout_failed", name=self.wanted, step=failed.step, **described(cause))
@@ -172,17 +180,19 @@ class Rollouts:
 
     async def _canary(self, wanted: str, share: float, steps: Steps, *, first: bool = False) -> Done:
         """`first`: as it was asked for at the start, which is no news to remember."""
-        found = await self._find(wanted, steps)
         canary = self.router.canary
+        if canary is not None and not share and _called(canary, wanted):
+            self.wanted = canary.name  # and not what is in its folder, which may be damaged or gone
+            return await self._end(canary, steps)
+        found = await self._find(wanted, steps)
         if canary is not None and found.version == canary.version:
             if share == self.router.share:
                 return Done(False, steps)
-            await self._remember(self.router.serving, canary if share else None, steps, share)
-            if share:
-                self.router.split(canary, share)
-                return Done(True, steps)
-            self.router.end_canary()
-            return await self._retire(canary, steps)
+            if not share:
+                return await self._end(canary, steps)
+            await self._remember(self.router.serving, canary, steps, share)
+            self.router.split(canary, share)
+            return Done(True, steps)
         if not share:
             return Done(False, steps)
         if found.version == self.router.serving.version:
@@ -196,6 +206,11 @@ class Rollouts:
             await self._or_stop(new, self._remember(self.router.serving, new, steps, share))
         self.router.split(new, share)
         return Done(True, steps)
+
+    async def _end(self, canary: Deployment, steps: Steps) -> Done:
+        await self._remember(self.router.serving, None, steps, 0.0)
+        self.router.end_canary()
+        return await self._retire(canary, steps)
 
     async def _find(self, wanted: str, steps: Steps) -> Found:
         self.wanted = wanted
@@ -286,7 +301,6 @@ class Rollouts:
                 self._log.error("canary_failed", name=canary[0], why=problem.detail)
 
 
-def _retrieved(task: asyncio.Task[Done]) -> None:
-    """Who asked may have left; asyncio would complain about an exception that nobody heard of."""
-    if not task.cancelled():
-        task.exception()
+def _called(deployment: Deployment, wanted: str) -> bool:
+    """Whether that is its folder's name, or its version, or enough of that."""
+    return wanted == deployment.name or (len(wanted) >= SHORTEST and deployment.version.startswith(wanted))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Literal
 
 from browsing.engine import EngineError
@@ -13,6 +14,14 @@ from service.versions.warmup import WarmupError
 Step = Literal["find", "load", "fit", "start", "warm", "remember", "drain", "stop"]
 MOST_WORDS = 2_000
 """Characters of an engine's last words that are repeated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What is kept of a failed rollout: the exception would keep all that its frames hold, a whole bundle among it."""
+
+    step: Step
+    reason: str
 
 
 class StepFailed(Exception):

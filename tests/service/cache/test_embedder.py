@@ -215,20 +215,6 @@ def test_a_cancelled_request_takes_nothing_from_those_that_wait_for_the_same() -
     asyncio.run(scenario())
 
 
-def test_closing_releases_those_who_wait() -> None:
-    async def scenario() -> None:
-        encoder = GatedEncoder()
-        embedder, _ = make(encoder, MemoryStore())
-        call = asyncio.create_task(embedder.embed([A]))
-        await asyncio.sleep(0.02)
-        await embedder.close()
-        encoder.gate.set()
-        with pytest.raises(asyncio.CancelledError):
-            await call
-
-    asyncio.run(scenario())
-
-
 @pytest.mark.soak
 def test_a_thousand_cancelled_requests_on_a_real_redis_never_get_another_visitors_vectors(
     redis_server: RedisServer,
@@ -264,3 +250,22 @@ def test_a_thousand_cancelled_requests_on_a_real_redis_never_get_another_visitor
 
     asyncio.run(scenario())
     assert 60 < answered < 60 + 20 * ROUNDS, "some were to be cancelled, and some answered"
+
+
+def test_who_waits_when_it_is_closed_is_told_and_not_cancelled() -> None:
+    """A cancellation would end the request, which can do without its embedding."""
+
+    async def scenario() -> None:
+        encoder = GatedEncoder()
+        embedder, _ = make(encoder, MemoryStore())
+        encoding = asyncio.create_task(embedder.embed([A]))
+        await asyncio.sleep(0.02)
+        queued = asyncio.create_task(embedder.embed([B]))
+        await asyncio.sleep(0.02)
+        await embedder.close()
+        for waiting in (encoding, queued):
+            with pytest.raises(RuntimeError, match="closed"):
+                await waiting
+        encoder.gate.set()
+
+    asyncio.run(scenario())

@@ -261,3 +261,38 @@ def test_the_silence_of_the_old_one_does_not_count_against_the_new_one() -> None
         await engine.stop()
 
     asyncio.run(scenario())
+
+
+def test_an_engine_that_answers_is_not_replaced_for_slow_health_checks(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a slow machine a check may wait behind one long batch after another."""
+    monkeypatch.setattr(supervised, "HEALTH_SECONDS", 0.01)
+    made: list[LocalEngine] = []
+    again = asyncio.Event()
+
+    class Slow(LocalEngine):
+        async def healthy(self) -> dict[int, bool]:
+            await asyncio.sleep(60)
+            return {}
+
+    def make() -> LocalEngine:
+        made.append(Slow(bundle.predictors()))
+        if len(made) == 2:
+            again.set()
+        return made[-1]
+
+    async def scenario() -> None:
+        engine = SupervisedEngine(make)
+        await engine.start()
+        for _ in range(2 * SILENT):
+            assert await engine.healthy() == {}
+            await engine.generate(REQUEST)
+        assert len(made) == 1
+        for _ in range(SILENT):
+            await engine.healthy()
+        async with asyncio.timeout(30):
+            await again.wait()
+        await engine.stop()
+
+    asyncio.run(scenario())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ def test_the_share_changes_at_once_and_zero_ends_it(folder: Path) -> None:
             assert await made.bundles_measured() == {"v1", "v2"}
             ended = await made.canary("v2", 0)
             assert (ended["changed"], ended["canary"], ended["share"]) == (True, None, 0)
-            assert [step["step"] for step in ended["steps"]] == ["find", "remember", "drain", "stop"]
+            assert [step["step"] for step in ended["steps"]] == ["remember", "drain", "stop"]
             assert made.factory.running == ["v1"]
             assert await made.states() == {"v1": "serving", "v2": "idle", "v3": "idle"}
             assert await made.bundles_measured() == {"v1"}
@@ -236,5 +237,16 @@ def test_versions_share_the_cache_where_they_embed_alike(folder: Path) -> None:
             assert answer["bundle_version"] == version_of(folder, "v2")
             assert answer["embedding"] == {"sessions": 2, "cached": 2}
             assert threads() == ["encoder_0"]
+
+    asyncio.run(scenario())
+
+
+def test_a_canary_whose_folder_is_gone_can_be_ended(folder: Path) -> None:
+    async def scenario() -> None:
+        async with moving(folder) as made:
+            await made.canary("v2", 0.5)
+            shutil.rmtree(folder / "v2")
+            assert (await made.canary("v2", 0))["changed"]
+            assert await made.states() == {"v1": "serving", "v3": "idle"}
 
     asyncio.run(scenario())

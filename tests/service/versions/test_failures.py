@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -281,5 +283,24 @@ def test_a_supervised_engine_whose_start_is_given_up(folder: Path) -> None:
             made.factory.engine = engine
             assert "the step start failed" in (await made.activate("v2", 500))["detail"]
             assert (own[0].started, own[0].stops) == (False, 1)
+
+    asyncio.run(scenario())
+
+
+def test_nothing_of_a_failed_bundle_is_kept(folder: Path) -> None:
+    async def scenario() -> None:
+        async with moving(folder) as made:
+            selectors: list[weakref.ref[object]] = []
+
+            def engine(bundle: Bundle) -> Fake:
+                selectors.append(weakref.ref(bundle.selector))
+                raise ValueError("no such device")
+
+            made.factory.engine = engine
+            assert "no such device" in (await made.activate("v2", 500))["detail"]
+            assert "no such device" in await made.reason("v2")
+            await asyncio.sleep(0)
+            gc.collect()
+            assert [selector() for selector in selectors] == [None]
 
     asyncio.run(scenario())
