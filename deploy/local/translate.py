@@ -57,11 +57,13 @@ def process(model: Model, name: str, known: Mapping[str, str], state: Path, scra
         entry = built.entrypoint if built is not None else ENTRYPOINTS[service.image.partition(":")[0]]
         arguments = service.command if service.command is not None else (built.command if built is not None else ())
         health = service.healthcheck or (built.health if built is not None else None)
-        command = [place.text(word) for word in installed((*entry, *arguments))]
+        program, *words = (*entry, *arguments)
+        command = installed([program, *map(place.text, words)])  # the program's own path is this machine's already
         given = {**(built.environment if built is not None else {}), **service.environment}
         if health is not None:
-            test = installed(health.test[1:])
-            health = health.model_copy(update={"test": tuple(place.health(word) for word in test)})
+            program, *words = health.test[1:]
+            test = installed([program, *map(place.health, words)])
+            health = health.model_copy(update={"test": tuple(test)})
     except MissingProgramError as error:
         if service.image.partition(":")[0] in OPTIONAL:
             return None

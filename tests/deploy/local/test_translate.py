@@ -39,6 +39,23 @@ def test_every_service_has_an_address_of_its_own(model: Model) -> None:
             addresses(model, wrong)
 
 
+def test_a_project_below_a_folder_that_containers_have_too(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service's container has a /tmp of its own; a checkout may lie below this machine's."""
+    programs = tmp_path / "checkout" / "bin"
+    programs.mkdir(parents=True)
+    (programs / "hetlm").touch()
+    monkeypatch.setattr(sys, "executable", str(programs / "python"))
+    service = model.services["service"]
+    own = service.model_copy(update={"tmpfs": (*service.tmpfs, str(tmp_path / "checkout"))})
+    shadowed = model.model_copy(update={"services": {**model.services, "service": own}})
+    made_service = made(shadowed, "service", tmp_path / "state")
+    assert made_service.command == (str(programs / "hetlm"), "serve")
+    assert made_service.health is not None
+    assert made_service.health.test[0] == str(programs / "python")
+
+
 def test_the_service_is_this_project(model: Model, tmp_path: Path) -> None:
     state = tmp_path / "state"
     service = made(model, "service", state)
