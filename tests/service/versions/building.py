@@ -8,6 +8,7 @@ import io
 import json
 import shutil
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -256,6 +257,15 @@ async def alone(folder: Path, name: str) -> list[dict[str, Any]]:
 def threads() -> list[str]:
     """Of encoders and engines."""
     return sorted(thread.name for thread in threading.enumerate() if thread.name.startswith(("encoder", "hetlm")))
+
+
+def threads_left(wanted: Sequence[str] = (), patience: float = 10.0) -> list[str]:
+    """As `threads`, once only the wanted ones are there: one that was told to end needs a moment for it, a leaked one
+    does not end at all."""
+    until = time.monotonic() + patience
+    while (found := threads()) != list(wanted) and time.monotonic() < until:
+        time.sleep(0.01)
+    return found
 
 
 async def settled() -> int:

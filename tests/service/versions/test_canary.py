@@ -11,7 +11,16 @@ from typing import Any
 from browsing.engine import EngineDown
 from service.versions.split import chosen
 from tests.service.building import same
-from tests.service.versions.building import BODIES, Factory, Known, Moving, moving, settled, threads, version_of
+from tests.service.versions.building import (
+    BODIES,
+    Factory,
+    Known,
+    Moving,
+    moving,
+    settled,
+    threads_left,
+    version_of,
+)
 
 JSON = {"content-type": "application/json"}
 USERS = [f"user-{i}" for i in range(20_000)]
@@ -93,7 +102,7 @@ def test_the_share_changes_at_once_and_zero_ends_it(folder: Path) -> None:
             assert await settled() == tasks
 
     asyncio.run(scenario())
-    assert threads() == []
+    assert threads_left() == []
 
 
 def test_a_canary_that_takes_over(folder: Path, known: Known) -> None:
@@ -236,7 +245,7 @@ def test_versions_share_the_cache_where_they_embed_alike(folder: Path) -> None:
             answer = await made.predict(by(its))
             assert answer["bundle_version"] == version_of(folder, "v2")
             assert answer["embedding"] == {"sessions": 2, "cached": 2}
-            assert threads() == ["encoder_0"]
+            assert threads_left(["encoder_0"]) == ["encoder_0"]
 
     asyncio.run(scenario())
 

@@ -17,7 +17,18 @@ from browsing.encoder import Encoder, Vectors
 from browsing.engine import EngineDown, EngineError
 from service.engines.supervised import SupervisedEngine
 from tests.service.building import same
-from tests.service.versions.building import BODIES, Factory, Fake, Known, foreign, moving, settled, threads, version_of
+from tests.service.versions.building import (
+    BODIES,
+    Factory,
+    Fake,
+    Known,
+    foreign,
+    moving,
+    settled,
+    threads,
+    threads_left,
+    version_of,
+)
 from tests.tiny import TinyEncoder
 
 Harm = Callable[[Path, Factory], None]
@@ -171,7 +182,7 @@ def test_a_failure_changes_nothing(folder: Path, known: Known, what: str) -> Non
                 assert words in await made.reason("v2") or step == "find"
                 assert (await made.listing())["under_way"] is None
                 assert await settled() == tasks
-                assert threads() == running
+                assert threads_left(running) == running
             assert [same(await made.predict(body)) for body in BODIES] == known["v1"]
             assert (await made.metrics())["hetlm_rollouts_total", "failed"] == 2
             failed = next(line for line in made.events() if line["event"] == "rollout_failed")
@@ -181,7 +192,7 @@ def test_a_failure_changes_nothing(folder: Path, known: Known, what: str) -> Non
                 assert (await made.activate("v3"))["changed"], "the next one may work"
 
     asyncio.run(scenario())
-    assert threads() == []
+    assert threads_left() == []
 
 
 @pytest.mark.parametrize(
@@ -207,7 +218,7 @@ def test_an_encoder_that_cannot_be_used(folder: Path, known: Known, harm: Harm, 
             assert [same(await made.predict(body)) for body in BODIES] == known["v1"]
             assert made.factory.running == ["v1"]
             assert await settled() == tasks
-            assert threads() == running
+            assert threads_left(running) == running
 
     asyncio.run(scenario())
 
