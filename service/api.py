@@ -16,9 +16,9 @@ from service.health import Readiness
 from service.limits import read_json
 from service.metrics import Metrics
 from service.pipeline import RETRY_AFTER
-from service.problems import MEDIA_TYPE, ProblemError, invalid, request_id_of
+from service.problems import ProblemError, invalid, request_id_of
 from service.resilience.disconnect import cancelled_on_disconnect
-from service.responses import json_response
+from service.responses import json_response, problem_responses
 from service.schemas import BatchResponse, LiveResponse, PredictRequest, PredictResponse, ReadyResponse
 from service.scoring.online import Online
 from service.security.guard import pay
@@ -30,18 +30,19 @@ NDJSON = "application/x-ndjson"
 JSON = "application/json"
 
 
+_WORDS = {
+    400: "not JSON",
+    408: "the body took too long",
+    413: "the body is too large",
+    415: "not declared as JSON",
+    422: "a field is wrong; `errors` names it",
+    429: "too much is under way to answer in time; `Retry-After` says when",
+    503: "not now; `Retry-After` says when",
+}
+
+
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    schema = {"$ref": "#/components/schemas/Problem"}
-    words = {
-        400: "not JSON",
-        408: "the body took too long",
-        413: "the body is too large",
-        415: "not declared as JSON",
-        422: "a field is wrong; `errors` names it",
-        429: "too much is under way to answer in time; `Retry-After` says when",
-        503: "not now; `Retry-After` says when",
-    }
-    return {status: {"description": words[status], "content": {MEDIA_TYPE: {"schema": schema}}} for status in statuses}
+    return problem_responses({status: _WORDS[status] for status in statuses})
 
 
 def routes(

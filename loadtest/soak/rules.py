@@ -15,12 +15,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from browsing.newest import MAX_PAGES
 from browsing.pages import PageError, PageRules
 
 PAGES = "LOADTEST_PAGES"
 """Names the bundle's `pages.json`."""
-MAX_PAGES = 5_000
-"""Of all sessions together."""
 MAX_VALUES = 30_000
 """Of one body of `POST /predict`."""
 _NAMES = ("url", "event")

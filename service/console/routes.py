@@ -13,13 +13,8 @@ from browsing.bundle import Bundle
 from service.console.documents import BundleResponse, PagesQuery, PagesResponse
 from service.console.files import CONSOLE_HEADERS, INDEX, REPORT_HEADERS, TYPES, load
 from service.console.showcase import Showcases
-from service.problems import MEDIA_TYPE, ProblemError, invalid_query
-from service.responses import json_response
-
-
-def _problem(status: int, words: str) -> dict[int | str, dict[str, Any]]:
-    schema = {"$ref": "#/components/schemas/Problem"}
-    return {status: {"description": words, "content": {MEDIA_TYPE: {"schema": schema}}}}
+from service.problems import ProblemError, invalid_query
+from service.responses import json_response, problem_responses
 
 
 def console_routes(current: Callable[[], Bundle]) -> APIRouter:
@@ -45,7 +40,7 @@ def console_routes(current: Callable[[], Bundle]) -> APIRouter:
     @router.get(
         "/pages",
         response_model=PagesResponse,
-        responses=_problem(422, "a parameter is wrong; `errors` names it"),
+        responses=problem_responses({422: "a parameter is wrong; `errors` names it"}),
         openapi_extra={"parameters": _query()},
         summary="Known pages that go with what was typed",
     )
@@ -67,7 +62,7 @@ def console_routes(current: Callable[[], Bundle]) -> APIRouter:
         response_class=Response,
         responses={
             200: {"description": "the bundle's report", "content": {TYPES[".html"]: {"schema": {"type": "string"}}}},
-            **_problem(404, "the bundle has no report"),
+            **problem_responses({404: "the bundle has no report"}),
         },
         summary="The report that came with the bundle",
     )

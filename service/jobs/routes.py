@@ -20,8 +20,8 @@ from service.jobs.documents import BatchesResponse, BatchFile, BatchJobResponse
 from service.jobs.jobs import Jobs
 from service.jobs.uploads import PIECE, TYPES, named, upload
 from service.limits import read_json
-from service.problems import MEDIA_TYPE, ProblemError, invalid, invalid_query
-from service.responses import NO_STORE, json_response
+from service.problems import ProblemError, invalid, invalid_query
+from service.responses import NO_STORE, json_response, problem_responses
 from service.schemas import PredictOptions
 from service.scoring.parts import LINES
 from service.scoring.results import lines
@@ -32,12 +32,7 @@ NDJSON = "application/x-ndjson"
 PARQUET = "application/vnd.apache.parquet"
 NAMED_FILE_BYTES = 16_384
 _KEY = re.compile(r"[!-~]{1,128}")
-_PROBLEM: dict[int | str, dict[str, Any]] = {
-    "default": {
-        "description": "a problem",
-        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-    }
-}
+_PROBLEM = problem_responses({"default": "a problem"})
 
 
 def batch_routes(jobs: Jobs, settings: Settings) -> APIRouter:

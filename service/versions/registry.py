@@ -56,8 +56,8 @@ class Registry:
 
     def entries(self) -> list[Found | Broken]:
         """By name. Files, and folders that begin with a dot, are left out. Raises `OSError`."""
-        found = sorted(entry.name for entry in self.root.iterdir() if not entry.name.startswith("."))
-        return [self._entry(name) for name in found if not (self.root / name).is_file()][:LISTED]
+        found = sorted(e.name for e in self.root.iterdir() if not e.name.startswith(".") and not e.is_file())
+        return [self._entry(name) for name in found[:LISTED]]
 
     def find(self, wanted: str) -> Found:
         """The version in the sub-folder `wanted`, or whose hash is or begins with it (12 characters or more).

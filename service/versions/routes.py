@@ -9,8 +9,8 @@ from fastapi.responses import Response
 from pydantic import ValidationError
 
 from service.limits import read_json
-from service.problems import MEDIA_TYPE, ProblemError, invalid
-from service.responses import json_response
+from service.problems import ProblemError, invalid
+from service.responses import json_response, problem_responses
 from service.versions.documents import BundlesResponse, CanaryRequest, RolloutResponse
 from service.versions.listing import listing, standing
 from service.versions.rollout import Rollouts
@@ -29,8 +29,7 @@ _WORDS = {
 
 
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    schema = {"$ref": "#/components/schemas/Problem"}
-    return {status: {"description": _WORDS[status], "content": {MEDIA_TYPE: {"schema": schema}}} for status in statuses}
+    return problem_responses({status: _WORDS[status] for status in statuses})
 
 
 _SHARE: dict[str, Any] = {

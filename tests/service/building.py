@@ -32,9 +32,9 @@ SESSIONS: list[dict[str, Any]] = [
 ]
 
 
-def tables(size: int, clusters: int = 2) -> list[NDArray[np.float64]]:
+def tables(size: int, clusters: int = 2, seed: int = 3) -> list[NDArray[np.float64]]:
     """A random first-order model per cluster; a session ends after three pages or so."""
-    generator = np.random.default_rng(3)
+    generator = np.random.default_rng(seed)
     made = []
     for _ in range(clusters):
         table = generator.random((size, size)) ** 3

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from browsing.newest import MAX_PAGES
 from browsing.pages import OutcomeRule, PageRules
-from loadtest.soak.rules import MAX_PAGES, few_values, mended
+from loadtest.soak.rules import few_values, mended
 
 RULES = PageRules(outcomes={"cart": OutcomeRule(page="/cart", events=("added",))})
 EARLY, LATE = "2026-01-01T00:00:00Z", "2026-02-01T00:00:00+02:00"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,36 +10,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from browsing.bundle import Bundle, BundleError, Manifest, seal
+from browsing.bundle import Bundle
+from loadtest.soak.damage import flipped, foreign, halved, missing
 from service.app import load
 from service.cli import register
 from service.settings import Settings
-from tests import tiny
-
-WEIGHTS = Path("predictors/cluster-1/model.safetensors")
-
-
-def missing(root: Path) -> None:
-    (root / WEIGHTS).unlink()
-
-
-def flipped(root: Path) -> None:
-    whole = (root / WEIGHTS).read_bytes()
-    (root / WEIGHTS).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-
-
-def halved(root: Path) -> None:
-    whole = (root / WEIGHTS).read_bytes()
-    (root / WEIGHTS).write_bytes(whole[: len(whole) // 2])
-
-
-def foreign(root: Path) -> None:
-    """Every hash is right: the bundle was sealed with another vocabulary's predictor in it."""
-    other = tiny.vocabulary(("/a", "/b", "/c", "/d", "/e", "/f"))
-    shutil.rmtree((root / WEIGHTS).parent)
-    tiny.predictor((root / WEIGHTS).parent, other)
-    with contextlib.suppress(BundleError):  # it looks at what it wrote
-        seal(root, Manifest.model_validate_json((root / "manifest.json").read_text()))
 
 
 def no_manifest(root: Path) -> None:

@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
-from numpy.typing import NDArray
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.types import ASGIApp
 
@@ -26,14 +24,13 @@ from browsing.encoder import Encoder
 from browsing.engine import Engine, GenerateRequest
 from browsing.engine import Path as Sampled
 from browsing.engines.table import TableEngine
-from browsing.vocabulary import EOS
 from service.app import Service, build, load
 from service.cache.memory import MemoryStore
 from service.settings import Settings
 from service.versions.deployer import Makers
 from tests import tiny
 from tests.service.building import running as serving_alone
-from tests.service.building import same
+from tests.service.building import same, tables
 from tests.tiny import TinyEncoder
 
 Known = dict[str, list[dict[str, Any]]]
@@ -74,7 +71,7 @@ class Fake(TableEngine):
 
     def __init__(self, bundle: Bundle) -> None:
         seed = int(hashlib.sha256(bundle.manifest.version.encode()).hexdigest()[:8], 16)
-        super().__init__(random_tables(len(bundle.vocabulary), bundle.clusters, seed))
+        super().__init__(tables(len(bundle.vocabulary), bundle.clusters, seed))
         self.version = bundle.manifest.version
         self.name = bundle.root.name
         self.hold: dict[str, asyncio.Event] = {}
@@ -106,16 +103,6 @@ class Fake(TableEngine):
         self.stops += 1
         self.started = False
         await self._at("stop")
-
-
-def random_tables(size: int, clusters: int, seed: int) -> list[NDArray[np.float64]]:
-    generator = np.random.default_rng(seed)
-    made = []
-    for _ in range(clusters):
-        table = generator.random((size, size)) ** 3
-        table[:, EOS] = 0.3 * table.sum(1)
-        made.append(table / table.sum(1, keepdims=True))
-    return made
 
 
 @dataclass
