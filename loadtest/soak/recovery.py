@@ -24,6 +24,7 @@ from loadtest.soak.reference import Comparing
 from loadtest.soak.serving import Served, StartError, start
 from loadtest.stage import machine
 from loadtest.visitors import read_bundle
+from loadtest.workload import Question
 
 Engine = Literal["embedded", "vllm"]
 EMBEDDED_LIMIT = 2.0
@@ -124,18 +125,28 @@ async def _deaths(engine: Engine, bundle: Path, folder: Path, deaths: int, rate:
             if not await crowd.well():
                 raise StartError("the model does not answer everybody, before anything was done")
             alive = groups(served.pid) if vllm else {}
-            visited = {verdict.cluster for verdict in await crowd.everybody() if verdict.cluster is not None}
-            clusters = sorted(visited & alive.keys()) if vllm else [0] * deaths
+            clusters = [verdict.cluster for verdict in await crowd.everybody()]
+            victims = sorted({k for k in clusters if k is not None} & alive.keys()) if vllm else [0] * deaths
             limit = served.started_in / max(1, len(alive)) + BEYOND_START if vllm else EMBEDDED_LIMIT
             died = []
-            with progress(f"Deaths of {engine}", len(clusters), "deaths") as advance:
-                for cluster in clusters:
+            with progress(f"Deaths of {engine}", len(victims), "deaths") as advance:
+                for cluster in victims:
+                    crowd.questions, clusters = first_of(crowd.questions, clusters, cluster)
                     strike = _killing(served, cluster) if vllm else lambda: served.signal(signal.SIGUSR1)
                     died.append(await _die(crowd, strike, rate, limit))
                     advance(1)
             return crowd, died
     finally:
         await served.end()
+
+
+def first_of(
+    questions: Sequence[Question], clusters: Sequence[int | None], victim: int
+) -> tuple[tuple[Question, ...], list[int | None]]:
+    """The same questions, and the clusters of their visitors, with the victim's own in front: those come most often.
+    Otherwise its death might be noticed late, or by nobody."""
+    order = sorted(range(len(questions)), key=lambda place: clusters[place] != victim)
+    return tuple(questions[place] for place in order), [clusters[place] for place in order]
 
 
 async def _die(crowd: Crowd, strike: Callable[[], None], rate: float, limit: float) -> Death:

@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from browsing.newest import MAX_PAGES
+from browsing.newest import newest
 from browsing.pages import PageError, PageRules
 
 PAGES = "LOADTEST_PAGES"
@@ -62,12 +62,14 @@ def mended(body: dict[str, Any], rules: PageRules) -> dict[str, Any]:
         body = {**body, "events": [_named(event, rules) for event in body["events"]]}
     sessions, events = body.get("sessions"), body.get("events")
     if isinstance(sessions, list) and all(_timed(session, "started_at") for session in sessions):
-        body = {**body, "sessions": _newest(sorted(sessions, key=_by("started_at")))}
+        ordered = sorted(sessions, key=_by("started_at"))
+        kept = newest(ordered, [session["pages"] for session in ordered])
+        body = {**body, "sessions": [{**session, "pages": pages} for session, pages in kept]}
     visits = [(s, "started_at") for s in body.get("sessions") or ()] + [(e, "time") for e in events or ()]
     options = body.get("options")
     if isinstance(options, dict) and options.get("as_of") is not None and all(_timed(*visit) for visit in visits):
-        newest = max((_by(name)(visit) for visit, name in visits), default=None)
-        if newest is not None and _by("as_of")(options) < newest:
+        last = max((_by(name)(visit) for visit, name in visits), default=None)
+        if last is not None and _by("as_of")(options) < last:
             body = {**body, "options": {**options, "as_of": None}}
     if isinstance(body.get("options"), dict) and not _history(body, rules):
         body = {**body, "options": {**body["options"], "strict": False}}  # there is nothing to be strict about
@@ -100,18 +102,6 @@ def _told(event: dict[str, Any]) -> tuple[str | None, str | None]:
     """Its URL and its type, as they are read: nothing where there is only white space."""
     url, kind = (value.strip() or None if isinstance(value := event.get(name), str) else None for name in _NAMES)
     return url, kind
-
-
-def _newest(sessions: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """As many of the last ones as hold `MAX_PAGES` together."""
-    kept: list[dict[str, Any]] = []
-    total = 0
-    for session in reversed(sessions):
-        total += len(session["pages"])
-        if total > MAX_PAGES:
-            break
-        kept.insert(0, session)
-    return kept
 
 
 def _by(name: str) -> Callable[[dict[str, Any]], datetime]:

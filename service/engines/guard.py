@@ -19,7 +19,9 @@ import time
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
-_GRACE_OF_ORPHANS = 2.0  # what a dead command leaves behind has nothing to finish, and keeps a new one waiting
+# What a dead command leaves behind has nothing to finish, and keeps a new one waiting: vLLM's engine process is seen to
+# take longer than 2 seconds to go, and to be killed in the end.
+_GRACE_OF_ORPHANS = 0.2
 
 
 def main(arguments: list[str]) -> int:

@@ -9,7 +9,8 @@ import time
 from collections.abc import Awaitable, Callable
 
 from browsing.engine import Engine, EngineDown, EngineError, GenerateRequest, Path
-from service.resilience.backoff import Backoff
+from service.resilience.backoff import Backoff, Restarts
+from service.resilience.replicas import Tell, nobody
 
 logger = logging.getLogger(__name__)
 
@@ -20,8 +21,8 @@ HEALTH_SECONDS = 10.0
 STOP_SECONDS = 5.0
 """How long an engine may take to stop: it looks up between two steps of a generation."""
 LONGEST_PAUSE = 30.0
-LONG_LIFE = 60.0
-"""Seconds after which an engine's death has nothing to do with that of the one before."""
+LONG_LIFE = 10.0
+"""Seconds after which an engine's death has nothing to do with that of the one before. Building one takes about one."""
 
 
 class SupervisedEngine:
@@ -29,8 +30,10 @@ class SupervisedEngine:
 
     One that says that it is gone (`EngineDown`), or stays silent for every cluster, is replaced: at once the first
     time, and with growing pauses where the new one dies soon too or cannot be built; until then requests raise
-    `EngineDown` at once. The old one is told to stop. One that does not, because its thread is stuck, is left behind: a
-    thread cannot be killed, but neither the next engine nor the end of the process waits for it.
+    `EngineDown` at once. Who asked for it is told when the new one has answered (it is a
+    `service.resilience.replicas.Returning`). The old one is told to stop. One that does not, because its thread is
+    stuck, is left behind: a thread cannot be killed, but neither the next engine nor the end of the process waits for
+    it.
     """
 
     def __init__(
@@ -43,17 +46,20 @@ class SupervisedEngine:
     ) -> None:
         """`generator`: of the pauses' random part. `clock`: seconds that never jump. `pause`: waits for seconds."""
         self._make = make
-        self._backoff = Backoff(generator or random.Random(), most=LONGEST_PAUSE)
+        self._restarts = Restarts(Backoff(generator or random.Random(), most=LONGEST_PAUSE), LONG_LIFE)
         self._clock = clock
         self._pause = pause
         self._engine: Engine | None = None
         self._built = 0.0
-        self._first_death = True
+        self._tell: Tell = nobody
         self._started = False
         self._silent = 0
         self._left_behind = 0
         self._rebuilding: asyncio.Task[None] | None = None
         self._stopping: set[asyncio.Task[None]] = set()
+
+    def on_return(self, tell: Tell) -> None:
+        self._tell = tell
 
     async def start(self) -> None:
         """Raises `EngineError`: an engine that never ran is no accident. Nothing happens if it is running."""
@@ -134,14 +140,12 @@ class SupervisedEngine:
             logger.warning("the engine failed to stop: %s", _described(error))
 
     async def _rebuild(self) -> None:
-        if self._clock() - self._built >= LONG_LIFE:
-            self._backoff.reset()
-            self._first_death = True
-        logger.warning("the engine is gone; building it anew")
-        if not self._first_death:
-            await self._pause(self._backoff.next())
-        self._first_death = False
+        died = self._clock()
+        seconds = self._restarts.died(died - self._built)
+        logger.warning("the engine is gone; building it anew in %.1f s", seconds)
         while True:
+            if seconds:
+                await self._pause(seconds)
             engine: Engine | None = None
             try:
                 engine = self._make()
@@ -151,14 +155,14 @@ class SupervisedEngine:
                     await self._stop(engine)
                 raise
             except Exception as error:  # also one that no engine should raise: nobody else would try again
-                seconds = self._backoff.next()
+                seconds = self._restarts.failed()
                 logger.warning("it cannot be built: %s; trying again in %.1f s", _described(error), seconds)
                 if engine is not None:
                     await self._stop(engine)
-                await self._pause(seconds)
             else:
                 self._engine, self._built = engine, self._clock()
-                logger.warning("the engine runs again")
+                logger.warning("the engine runs again, %.1f s after its death", self._built - died)
+                self._tell(None)
                 return
 
 

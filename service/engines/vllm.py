@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import logging
 import os
+import random
 import secrets
 import shutil
 import socket
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import httpx
@@ -21,11 +22,19 @@ from browsing.engine import Path as SampledPath
 from service.engines.child import Child
 from service.engines.machine import Tuning, command, divide, environment, physical_cores
 from service.engines.server import Server, Unreachable, new_client
+from service.resilience.backoff import Backoff, Restarts
+from service.resilience.replicas import Tell, nobody
 
 logger = logging.getLogger(__name__)
 
 _FAILURES = 3
+_SOON = 1.0
+"""Seconds after which one that has just given no answer is asked again."""
+_LOOK = 0.1
+"""Seconds between two looks at one that is starting: as long as nobody listens, a look costs next to nothing."""
 _STEADY = 60.0
+"""Seconds after which the end of one has nothing to do with that of the one before: starting one takes half of it."""
+_FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 60.0
 
 
@@ -43,11 +52,15 @@ class _Cluster:
 class VllmEngine:
     """`browsing.engine.Engine` over supervised children: `predictors[k]` is cluster k's directory.
 
-    A child that ends, with whatever code, or stops answering is started anew, with growing pauses; until it answers
-    again its cluster's requests raise `EngineError` at once. None outlives this process. `tuning`: by default what
-    suits this machine. `context`: the least number of tokens for prompt and path. `logs`: where the children's logs
-    are kept; by default they go with the engine. `probe_every`: seconds between real one-token questions. `program`:
-    what is run, given a predictor, the name it is served under, and a port.
+    A child that ends, with whatever code, or stops answering is started anew: at once the first time, and with growing
+    pauses where the new one ends soon, too, or does not start; until it answers again its cluster's requests raise
+    `EngineError` at once. Who asked for it is told then (it is a `service.resilience.replicas.Returning`). None
+    outlives this process.
+
+    `tuning`: by default what suits this machine. `context`: the least number of tokens for prompt and path. `logs`:
+    where the children's logs are kept; by default they go with the engine. `probe_every`: seconds between real
+    one-token questions. `program`: what is run, given a predictor, the name it is served under, and a port.
+    `generator`: of the pauses' random part. `pause`: waits for seconds before a new start.
     """
 
     def __init__(
@@ -64,6 +77,8 @@ class VllmEngine:
         probe_every: float = 15.0,
         grace: float = 15.0,
         program: Callable[[Path, str, int, Tuning], list[str]] = command,
+        generator: random.Random | None = None,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """Raises `ValueError` without predictors, `EngineError` if vLLM is not installed."""
         if not predictors:
@@ -77,6 +92,9 @@ class VllmEngine:
         self._probe_every = probe_every
         self._grace = grace
         self._program = program
+        self._generator = generator or random.Random()
+        self._pause = pause
+        self._tell: Tell = nobody
         self._client: httpx.AsyncClient | None = None
         self._one_at_a_time = asyncio.Lock()
         self._scratch: Path | None = None
@@ -102,6 +120,9 @@ class VllmEngine:
         if directory is None:
             raise EngineError("the engine is not running")
         return directory / f"cluster-{cluster}.log"
+
+    def on_return(self, tell: Tell) -> None:
+        self._tell = tell
 
     async def start(self) -> None:
         """One after another, for each takes what memory it finds. Raises `EngineError` with the last lines of the log
@@ -192,25 +213,29 @@ class VllmEngine:
     async def _supervise(self, cluster: _Cluster) -> None:
         """Start it anew whenever it breaks, for ever."""
         loop = asyncio.get_running_loop()
-        pause = 1.0
+        restarts = Restarts(Backoff(self._generator, first=_FIRST_PAUSE, most=_LONGEST_PAUSE), _STEADY)
         while True:
             since = loop.time()
             reason = await self._until_broken(cluster)
             cluster.server = None
-            if loop.time() - since > _STEADY:
-                pause = 1.0
+            broke = began = loop.time()
+            pause = restarts.died(broke - since)
             while cluster.server is None:
-                logger.warning("cluster %d: %s; starting it anew in %.0f s", cluster.number, reason, pause)
+                logger.warning("cluster %d: %s; starting it anew in %.1f s", cluster.number, reason, pause)
                 if cluster.child is not None:
                     await cluster.child.stop()
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
+                await self._pause(pause)
                 try:
                     async with self._one_at_a_time:
+                        began = loop.time()
                         await self._launch(cluster)
                 except EngineError as error:
-                    reason = str(error)
-            logger.info("cluster %d: vLLM answers again", cluster.number)
+                    reason, pause = str(error), restarts.failed()
+            logger.warning(
+                "cluster %d: vLLM answers again, %.1f s after its end was noticed; its start took %.1f s",
+                *(cluster.number, loop.time() - broke, loop.time() - began),
+            )
+            self._tell(cluster.number)
 
     async def _until_broken(self, cluster: _Cluster) -> str:
         """Returns, with the reason, when the child has ended or three questions in a row stayed without answer."""
@@ -218,13 +243,14 @@ class VllmEngine:
         if child is None or server is None:
             return "vLLM is not running"
         ended = asyncio.create_task(child.ended())
-        failures = 0
+        failures, wait = 0, self._probe_every
         try:
             while failures < _FAILURES:
-                done, _ = await asyncio.wait({ended}, timeout=self._probe_every)
+                done, _ = await asyncio.wait({ended}, timeout=wait)
                 if done:
                     return "vLLM ended"
-                failures = 0 if await server.answers(max(self._probe_timeout, self._probe_every)) else failures + 1
+                answered = await server.answers(max(self._probe_timeout, self._probe_every))
+                failures, wait = (0, self._probe_every) if answered else (failures + 1, min(_SOON, self._probe_every))
             return "vLLM does not answer"
         finally:
             ended.cancel()
@@ -235,7 +261,7 @@ async def _ready(server: Server, ended: asyncio.Task[None]) -> None:
     while not ended.done():
         with contextlib.suppress(Unreachable):
             return await server.check()
-        await asyncio.wait({ended}, timeout=0.5)
+        await asyncio.wait({ended}, timeout=_LOOK)
     raise EngineError("its process ended")
 
 

@@ -23,3 +23,29 @@ class Backoff:
 
     def reset(self) -> None:
         self._pause = self._first
+
+
+class Restarts:
+    """Pauses before something that died is started anew: none the first time, growing ones where it dies soon again or
+    cannot be started. A life of `long` seconds makes the next death the first one again: it has nothing to do with
+    those before."""
+
+    def __init__(self, backoff: Backoff, long: float) -> None:
+        self._backoff = backoff
+        self._long = long
+        self._again = False
+
+    def died(self, life: float) -> float:
+        """Seconds to wait, now that it died after `life` seconds."""
+        if life >= self._long:
+            self._backoff.reset()
+            self._again = False
+        if not self._again:
+            self._again = True
+            return 0.0
+        return self._backoff.next()
+
+    def failed(self) -> float:
+        """Seconds to wait, now that it could not be started."""
+        self._again = True
+        return self._backoff.next()

@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -16,7 +16,7 @@ from browsing.engine import Engine, EngineDown, EngineTimeout, GenerateRequest, 
 from service.logs import described
 from service.resilience.backoff import Backoff
 from service.resilience.breaker import Breaker
-from service.resilience.replicas import PROBE_SECONDS, Replicated, Single
+from service.resilience.replicas import PROBE_SECONDS, Replicated, Returning, Single
 
 PATIENCE = 1.0
 """A call that was given less time than this says nothing about its engine by running out of it."""
@@ -36,11 +36,14 @@ class CircuitMeter(Protocol):
     def engine_retried(self, cluster: int) -> None: ...
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _Place:
+    """`recovery`: while its circuit is not closed."""
+
     cluster: int
     replica: int
     breaker: Breaker
+    recovery: asyncio.Task[None] | None = None
 
 
 class Circuits:
@@ -48,7 +51,8 @@ class Circuits:
 
     A call goes to a replica whose circuit is closed: equal prompts to the same one, which has them in its prefix cache
     and gives equal answers. Where it fails, another is tried once, within the request's own deadline. A circuit opens
-    after a few failures in a row, at once where nobody is there or a health check fails, and is closed by a probe.
+    after a few failures in a row, at once where nobody is there or a health check fails, and is closed by a probe:
+    after growing pauses, and at once where the engine says that it is back (`Returning`).
     A cluster none of whose circuits is closed fails at once. `clock`: seconds that never jump.
     """
 
@@ -74,6 +78,8 @@ class Circuits:
             for cluster in range(clusters)
         }
         self._recovering: set[asyncio.Task[None]] = set()
+        if isinstance(engine, Returning):
+            engine.on_return(self._returned)
 
     def closed(self, cluster: int) -> bool:
         """Whether anybody would be asked."""
@@ -108,12 +114,14 @@ class Circuits:
         return await self._ask(others[0], replace(request, deadline=left))
 
     async def healthy(self) -> dict[int, bool]:
-        """Opens the circuits of those that do not answer."""
+        """Opens the circuits of those that do not answer. What a slow check says of a circuit that has been closed
+        since it began is out of date."""
+        tickets = {place: place.breaker.ticket for place in self._all()}
         found = await self._engine.healthy_replicas()
         for cluster, up in found.items():
             for place, well in zip(self._places.get(cluster, ()), up, strict=False):
                 if not well:
-                    self._failed(place, place.breaker.ticket, at_once=True)
+                    self._failed(place, tickets[place], at_once=True)
         return {cluster: any(up) for cluster, up in found.items()}
 
     async def stop(self) -> None:
@@ -121,6 +129,9 @@ class Circuits:
             task.cancel()
         await asyncio.gather(*self._recovering, return_exceptions=True)
         await self._engine.stop()
+
+    def _all(self) -> Iterable[_Place]:
+        return (place for own in self._places.values() for place in own)
 
     def _closed(self, request: GenerateRequest) -> list[_Place]:
         """The places that may be asked, the prompt's own first."""
@@ -150,14 +161,26 @@ class Circuits:
             return
         self._log.warning("circuit_opened", cluster=place.cluster, replica=place.replica)
         self._tell(place)
-        task = asyncio.create_task(self._recover(place))
-        self._recovering.add(task)
-        task.add_done_callback(self._recovering.discard)
+        self._begin_recovery(place)
 
-    async def _recover(self, place: _Place) -> None:
+    def _returned(self, cluster: int | None) -> None:
+        """Nobody waits for the end of a pause any more, nor for a probe that the engine before this one was asked."""
+        for place in self._all() if cluster is None else self._places[cluster]:
+            if place.recovery is not None and not place.recovery.done():
+                place.recovery.cancel()
+                self._begin_recovery(place, at_once=True)
+
+    def _begin_recovery(self, place: _Place, *, at_once: bool = False) -> None:
+        place.recovery = asyncio.create_task(self._recover(place, at_once=at_once))
+        self._recovering.add(place.recovery)
+        place.recovery.add_done_callback(self._recovering.discard)
+
+    async def _recover(self, place: _Place, *, at_once: bool) -> None:
         """Probe until an answer comes."""
         while True:
-            await asyncio.sleep(place.breaker.wait)
+            if not at_once:
+                await asyncio.sleep(place.breaker.wait)
+            at_once = False
             place.breaker.half_open()
             try:
                 async with asyncio.timeout(PROBE_SECONDS):

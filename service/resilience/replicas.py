@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 from browsing.engine import Engine, EngineError, GenerateRequest, Path
 from browsing.vocabulary import BOS
 
 PROBE_SECONDS = 5.0
+
+Tell = Callable[[int | None], None]
+"""Takes the cluster that answers again; None: all of them."""
+
+
+def nobody(_: int | None) -> None:
+    """Is told where nobody has asked to be."""
+
+
+@runtime_checkable
+class Returning(Protocol):
+    """An engine that is started anew when it dies, and says when it is back, so that nobody has to find out."""
+
+    def on_return(self, tell: Tell) -> None:
+        """`tell` is called, in the event loop, whenever a new engine has given its first real token and takes requests.
+        It returns at once and raises nothing. A later one takes the place of an earlier one."""
 
 
 @runtime_checkable

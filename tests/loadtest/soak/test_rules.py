@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from browsing.newest import MAX_PAGES
+from browsing.newest import MAX_PAGES, MAX_SESSION_PAGES, MAX_SESSIONS
 from browsing.pages import OutcomeRule, PageRules
 from loadtest.soak.rules import few_values, mended
 
@@ -40,6 +40,13 @@ def test_the_newest_pages_are_kept() -> None:
     kept = mended({"sessions": sessions}, RULES)["sessions"]
     assert sum(len(session["pages"]) for session in kept) <= MAX_PAGES < MAX_PAGES + 400
     assert len(kept) == 12
+
+
+def test_what_is_kept_is_what_a_request_may_hold() -> None:
+    """The rule is the language's own: so many sessions, and so many pages of each."""
+    assert len(mended({"sessions": [visit(EARLY)] * (MAX_SESSIONS + 50)}, RULES)["sessions"]) == MAX_SESSIONS
+    (kept,) = mended({"sessions": [{**visit(EARLY, MAX_SESSION_PAGES + 1), "more": 1}]}, RULES)["sessions"]
+    assert kept == {**visit(EARLY, MAX_SESSION_PAGES), "more": 1}
 
 
 def test_values_are_counted_to_the_bottom() -> None:

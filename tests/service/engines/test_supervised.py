@@ -21,6 +21,7 @@ from browsing.engines.rollout import run_batch
 from browsing.vocabulary import BOS
 from service.engines import supervised
 from service.engines.supervised import LONG_LIFE, SILENT, SupervisedEngine
+from service.resilience.replicas import Returning
 from tests import tiny
 
 REQUEST = GenerateRequest(0, (BOS,), 1, 2, greedy=True, deadline=30.0)
@@ -203,6 +204,34 @@ def test_one_that_dies_again_and_again_is_rebuilt_with_growing_pauses() -> None:
         now[0] += LONG_LIFE
         await die(engine)
         assert len(pauses) == 5
+        await engine.stop()
+
+    asyncio.run(scenario())
+
+
+def test_who_wants_to_know_is_told_when_the_new_one_answers() -> None:
+    """And an engine that lived for twenty seconds is rebuilt without a pause, however often."""
+    now, told = [0.0], list[tuple[int | None, bool]]()
+
+    async def pause(seconds: float) -> None:
+        raise AssertionError(seconds)
+
+    async def scenario() -> None:
+        engine = SupervisedEngine(Fake, pause=pause, clock=lambda: now[0])
+        assert isinstance(engine, Returning)
+        engine.on_return(lambda cluster: told.append((cluster, engine._engine is not None)))
+        await engine.start()
+        assert not told, "the first start is nobody's return"
+        for deaths in range(1, 6):
+            now[0] += 20.0
+            assert isinstance(engine._engine, Fake)
+            engine._engine.dead = True
+            with pytest.raises(EngineDown):
+                await engine.generate(REQUEST)
+            assert len(told) == deaths - 1
+            await rebuilt(engine)
+            assert told == [(None, True)] * deaths
+            assert await engine.generate(REQUEST) == []
         await engine.stop()
 
     asyncio.run(scenario())

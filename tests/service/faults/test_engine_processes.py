@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ from tests.service.faults.traffic import Visitor, drive, kind_of, visitors
 VICTIM = 0
 
 
-def children(bundle: Bundle) -> VllmEngine:
+def children(bundle: Bundle, pause: Callable[[float], Awaitable[None]] = asyncio.sleep) -> VllmEngine:
     """Supervised as vLLM is; each child is a `FakeVllm`, started in half a second."""
 
     def program(predictor: Path, name: str, port: int, tuning: Tuning) -> list[str]:
@@ -36,7 +37,13 @@ def children(bundle: Bundle) -> VllmEngine:
 
     tuning = Tuning(gpu=False, dtype="float32", eager=True)
     return VllmEngine(
-        bundle.predictors(), len(bundle.vocabulary), tuning=tuning, context=64, probe_every=0.5, program=program
+        bundle.predictors(),
+        len(bundle.vocabulary),
+        tuning=tuning,
+        context=64,
+        probe_every=0.5,
+        program=program,
+        pause=pause,
     )
 
 
@@ -77,6 +84,43 @@ def test_a_child_killed_under_load(bundle: Bundle, people: list[Visitor]) -> Non
             assert not os.path.exists(f"/proc/{group}"), "nothing of the old one is left"  # noqa: ASYNC240
 
     asyncio.run(scenario())
+
+
+def test_a_child_that_ends_is_started_anew_at_once_and_says_when_it_answers(bundle: Bundle) -> None:
+    """The second time, soon after the first, there is a pause."""
+    pauses, told = list[float](), list[tuple[int | None, bool]]()
+    back = asyncio.Event()
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+
+    def tell(cluster: int | None) -> None:
+        told.append((cluster, engine.urls[VICTIM] is not None))
+        back.set()
+
+    engine = children(bundle, pause)
+    engine.on_return(tell)
+    request = GenerateRequest(VICTIM, (BOS,), 1, 2, deadline=60.0)
+
+    async def scenario() -> None:
+        await engine.start()
+        expected = await engine.generate(request)
+        for deaths in (1, 2):
+            back.clear()
+            group = engine.groups[VICTIM]
+            assert group is not None
+            os.kill(served_by(group), signal.SIGKILL)
+            async with asyncio.timeout(120):
+                await back.wait()
+            assert told == [(VICTIM, True)] * deaths
+            again = await engine.generate(request)
+            assert [path.tokens for path in again] == [path.tokens for path in expected]
+        await engine.stop()
+
+    asyncio.run(scenario())
+    first, second = pauses
+    assert first == 0.0
+    assert 0.5 <= second <= 1.0
 
 
 class _Lasting(LocalEngine):
