@@ -36,6 +36,7 @@ from service.metrics import Metrics
 from service.monitoring.monitoring import Monitoring
 from service.observe import Observe
 from service.pipeline import Pipeline
+from service.reclaim import Reclaim, glibc_trim
 from service.resilience.admission import Entrance
 from service.scoring.inputs import limits_of
 from service.scoring.online import Online
@@ -73,6 +74,14 @@ class Service:
     router: Router
     health: Readiness
     log: FilteringBoundLogger
+    rollouts: Rollouts | None = None
+
+    def leave(self) -> None:
+        """The end is near: what comes is still answered, but the service is not ready, and no other bundle takes over
+        any more."""
+        self.health.drain()
+        if self.rollouts is not None:
+            self.rollouts.close()
 
     @property
     def bundle(self) -> Bundle:
@@ -246,6 +255,7 @@ def build(
     health = Readiness(lambda: router.serving.health)
     metrics.ready_when(lambda: health.ready)
     jobs = choose_jobs(settings, router, online, metrics, log)
+    reclaim = Reclaim(online.quiet, trim=glibc_trim())
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -256,6 +266,7 @@ def build(
                     await stack.enter_async_context(rollouts.running(canary))
                 if jobs is not None:
                     await stack.enter_async_context(jobs.running(health.started))
+                await stack.enter_async_context(reclaim.running())
                 yield
         finally:
             await store.close()
@@ -278,4 +289,4 @@ def build(
         guarded.add_middleware(Observe, metrics=metrics, log=log)
     for answering in (app, admin_app, metrics_app):
         answering.add_middleware(Headers)
-    return Service(app, metrics_app, admin_app, router, health, log)
+    return Service(app, metrics_app, admin_app, router, health, log, rollouts)

@@ -54,6 +54,7 @@ TITLES = {
     "body-timeout": (408, "The body took too long"),
     "not-done": (409, "The batch is not done"),
     "rollout-conflict": (409, "No such rollout now"),
+    "versions-changed": (409, "The bundle was exchanged too often"),
     "key-reused": (409, "The idempotency key stands for another request"),
     "body-too-large": (413, "The body is too large"),
     "file-too-large": (413, "The file is beyond a limit"),

@@ -115,7 +115,7 @@ async def serve(service: Service, settings: Settings, sockets: Sockets, ready: C
             server.force_exit = server.should_exit = True
 
     loop = asyncio.get_running_loop()
-    shutdown = Shutdown(settings.lame_duck_seconds, service.health.drain, close, force)
+    shutdown = Shutdown(settings.lame_duck_seconds, service.leave, close, force)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, shutdown.on_signal, number)
     loop.set_exception_handler(lambda _, context: _log_stray(service, context))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, FilePath, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from service.secret_files import SUFFIX, from_files
+from service.secret_files import from_files
 from service.security.addresses import engine_address, is_loopback, redis_address
 from service.versions.split import split_of
 
@@ -258,50 +257,7 @@ def secrets() -> list[str]:
     return [name for name, field in Settings.model_fields.items() if SecretStr in get_args(field.annotation)]
 
 
-def table() -> str:
-    """Every variable, as a Markdown page (`docs/configuration.md`)."""
-    rows = ["| variable | values | default | meaning |", "|---|---|---|---|"]
-    properties: dict[str, dict[str, Any]] = Settings.model_json_schema()["properties"]
-    for name in Settings.model_fields:
-        schema = properties[name]
-        default = schema.get("default")
-        shown = "" if default in (None, []) else f"`{default if isinstance(default, str) else json.dumps(default)}`"
-        meaning = str(schema["description"]).replace("|", "\\|")
-        rows.append(f"| `{variable(name)}` | {_values(schema)} | {shown} | {meaning} |")
-    return "\n".join(
-        [
-            "# Configuration",
-            "",
-            "The service reads these environment variables; a flag of `hetlm serve` comes before its variable.",
-            "",
-            *rows,
-            "",
-            f"A secret may be in a file instead, which a variable with `{SUFFIX}` at its end names: "
-            + ", ".join(f"`{variable(name)}{SUFFIX}`" for name in secrets())
-            + ".",
-            "",
-            "This page is the output of `python -m service.settings`.",
-            "",
-        ]
-    )
-
-
-def _values(schema: dict[str, Any]) -> str:
-    options = [s for s in schema.get("anyOf", [schema]) if s.get("type") != "null"]
-    schema = options[0]
-    if "enum" in schema:
-        return ", ".join(f"`{value}`" for value in schema["enum"])
-    named = {"path": "directory", "file-path": "file", "password": "secret"}
-    if schema.get("format") in named:
-        return named[schema["format"]]
-    kind = {"integer": "whole number", "number": "number", "array": "list"}.get(schema["type"], "text")
-    low = schema.get("minimum", schema.get("exclusiveMinimum"))
-    high = schema.get("maximum")
-    if low is not None and high is not None:
-        above = "above " if "exclusiveMinimum" in schema else ""
-        return f"{kind}, {above}{low} to {high}"
-    return f"{kind}, at least {low}" if low is not None else kind
-
-
 if __name__ == "__main__":
+    from service.configuration import table
+
     print(table(), end="")

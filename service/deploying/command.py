@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -70,7 +70,8 @@ def kubernetes(
     engine_image: Annotated[str | None, typer.Option(help="by default hetlm-engine:cpu, or :gpu")] = None,
     service_image: Annotated[str | None, typer.Option(help="by default hetlm-service")] = None,
     monitoring: Annotated[
-        bool, typer.Option("--monitoring", help="with ServiceMonitors, for clusters with the Prometheus operator")
+        bool,
+        typer.Option("--monitoring", help="with ServiceMonitors and rules, for clusters with the Prometheus operator"),
     ] = False,
     base: Annotated[Path, typer.Option(help="the manifests that it builds on")] = Path("deploy/kubernetes"),
     as_json: JsonOption = False,
@@ -83,9 +84,10 @@ def kubernetes(
 
     if not (base / "base" / "kustomization.yaml").is_file():
         raise fail(f"{base / 'base'}: no Kustomize base; run this in the project's folder, or name it with --base")
+    rules = _rules(base) if monitoring else ()
     plan = _plan(bundle, gpus, threads, paths)
     overlay = manifests.Overlay(
-        plan, folder or plan.version[:12], engine_image, service_image, os.path.relpath(base, out), monitoring
+        plan, folder or plan.version[:12], engine_image, service_image, os.path.relpath(base, out), monitoring, rules
     )
     _write(overlay.files(out))
     _tell(plan)
@@ -103,17 +105,20 @@ def secrets(
 ) -> None:
     """Make the secrets of an installation that are missing, each in a file; shows the first API key, this once.
 
-    What is there stays as it is. `hetlm keys ... --file docker/secrets/keys/keys.json` makes further keys.
+    What is there stays as it is, also the rights of a folder; one that others can open is refused. `hetlm keys ...
+    --file docker/secrets/keys/keys.json` makes further keys.
     """
     from pydantic import ValidationError
 
-    from service.deploying.installation import KEYS, install
+    from service.deploying.installation import KEYS, OpenFolderError, install
     from service.security.key_file import KeyFileError
 
     try:
         made = install(folder, redis, caller)
     except OSError as error:
         raise fail(f"{error.filename or folder}: {os.strerror(error.errno or 0)}") from None
+    except OpenFolderError as error:
+        raise fail(f"--folder {error}") from None
     except ValidationError:
         raise fail(f"--caller {caller}: a name has lower-case letters, digits, - and _, and is not local") from None
     except KeyFileError as error:
@@ -137,6 +142,20 @@ def _plan(bundle: Path, gpus: int, threads: int, paths: int) -> Plan:
         return plan(bundle, gpus=gpus, threads=threads, paths=paths)
     except BundleError as error:
         raise fail(str(error)) from None
+
+
+def _rules(base: Path) -> tuple[dict[str, Any], ...]:
+    from yaml import YAMLError
+
+    from service.deploying.rules import RULES, RulesError, rule_groups
+
+    folder = Path(os.path.normpath(base / RULES))
+    try:
+        return rule_groups(folder)
+    except RulesError as error:
+        raise fail(str(error)) from None
+    except YAMLError as error:
+        raise fail(f"{folder}: {' '.join(str(error).split())}") from None
 
 
 def _write(files: Mapping[Path, str]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from service.deploying.engines import BUNDLE, PORT, EngineServer, Plan
+from service.deploying.rules import prometheus_rule
 from service.deploying.written import document, headed
 
 NAMESPACE = "hetlm"
@@ -23,7 +24,8 @@ _PART = {"app.kubernetes.io/name": "hetlm-engine"}
 @dataclass(frozen=True, slots=True)
 class Overlay:
     """`folder`: the bundle's, on the volume of bundles. Images are None for those that this project builds. `base`: the
-    way from the overlay to deploy/kubernetes. `monitoring`: with what the Prometheus operator reads."""
+    way from the overlay to deploy/kubernetes. `monitoring`: with what the Prometheus operator reads. `rules`: the
+    groups of deploy/prometheus/rules that go with it, which Kustomize itself cannot reach from deploy/kubernetes."""
 
     plan: Plan
     folder: str
@@ -31,6 +33,7 @@ class Overlay:
     service_image: str | None
     base: str
     monitoring: bool
+    rules: tuple[dict[str, Any], ...] = ()
 
     def files(self, out: Path) -> dict[Path, str]:
         engines = [part for engine in self.plan.engines for part in (self._deployment(engine), self._service(engine))]
@@ -39,6 +42,11 @@ class Overlay:
             out / "kustomization.yaml": document("kubernetes", self._kustomization()),
             out / "engines.yaml": document("kubernetes", *engines, self._policy()),
             out / "engines.env": headed("kubernetes", settings),
+            **(
+                {out / "rules.yaml": document("kubernetes", prometheus_rule(NAMESPACE, self.rules))}
+                if self.rules
+                else {}
+            ),
         }
 
     @property
@@ -63,7 +71,7 @@ class Overlay:
             "apiVersion": "kustomize.config.k8s.io/v1beta1",
             "kind": "Kustomization",
             "namespace": NAMESPACE,
-            "resources": [f"{self.base}/base", "engines.yaml"],
+            "resources": [f"{self.base}/base", "engines.yaml", *(["rules.yaml"] if self.rules else [])],
             **({"components": [f"{self.base}/monitoring"]} if self.monitoring else {}),
             "configMapGenerator": [{"name": "hetlm-settings", "behavior": "merge", "envs": ["engines.env"]}],
             **({"images": [_replaced("hetlm-service", self.service_image)]} if self.service_image else {}),

@@ -49,6 +49,10 @@ class Online:
             if self._requests == 0:
                 self._quiet.set()
 
+    async def quiet(self) -> None:
+        """Returns in a moment without online requests."""
+        await self._quiet.wait()
+
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
         """A row's turn: waits for it, holds it until the end of the block."""

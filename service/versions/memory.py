@@ -60,9 +60,9 @@ class Memory:
             ) from None
 
     def write(self, serving: Remembered, canary: RememberedCanary | None) -> None:
-        """Raises `OSError`."""
+        """The folder may be several replicas', and the machine may lose its power. Raises `OSError`."""
         state = State(serving=serving, canary=canary, since=datetime.now(UTC))
-        write_whole(self.path, state.model_dump_json(indent=2) + "\n")
+        write_whole(self.path, state.model_dump_json(indent=2) + "\n", durable=True, shared=True)
 
 
 def first(registry: Registry, memory: Memory, named: str | None) -> Found:

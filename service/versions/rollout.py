@@ -6,18 +6,20 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from structlog.typing import FilteringBoundLogger
 
 from browsing.bundle import Bundle
-from browsing.engine import EngineError
 from service.logs import described
 from service.metrics import Metrics
 from service.problems import ProblemError
+from service.versions.deciding import Deciding
 from service.versions.deployment import Deployment
 from service.versions.fleet import Fleet
-from service.versions.memory import Memory, Remembered, RememberedCanary
+from service.versions.memory import Memory
+from service.versions.preparing import Preparing
 from service.versions.registry import SHORTEST, Found, Registry, UnknownVersion
 from service.versions.router import Router
 from service.versions.steps import Failure, StepFailed, Steps
@@ -45,8 +47,8 @@ class Done:
 class Rollouts:
     """One at a time. Each runs in a task of its own, which outlives the caller who asked for it.
 
-    A failure at any step leaves everything as it was, and releases what the new deployment had taken. `failures`: how
-    the last rollout of a folder failed. `refusal`: why there can be none here.
+    A failure at any step leaves everything as it was, and releases what the new deployment had taken; so does the end
+    of the service. `failures`: how the last rollout of a folder failed. `refusal`: why there can be none here.
     """
 
     def __init__(
@@ -62,17 +64,19 @@ class Rollouts:
         *,
         refusal: str | None = None,
     ) -> None:
-        """`deploy`: makes what answers over a verified bundle; nothing of it runs yet. Raises what does not fit."""
+        """`deploy`: see `Preparing`."""
         self.router = router
         self.registry = registry
         self._fleet = fleet
-        self._memory = memory
-        self._deploy = deploy
-        self._limits = limits
+        self._deciding = Deciding(memory)
+        self._preparing = Preparing(fleet, deploy, limits.prepare)
+        self._drain_seconds = limits.drain
         self._metrics = metrics
         self._log = log
         self._refusal = refusal
         self._task: asyncio.Task[Done] | None = None
+        self._beginning: asyncio.Task[None] | None = None
+        self._closed = False
         self.steps: Steps | None = None
         """Of the rollout under way."""
         self.wanted = ""
@@ -86,22 +90,35 @@ class Rollouts:
 
     @asynccontextmanager
     async def running(self, canary: tuple[str, float] | None) -> AsyncIterator[None]:
-        """Until the end of the block rollouts are taken. Once the first bundle's engines have started it is remembered,
-        if none was before, and `canary` (its name and share) is begun; where that fails the log says why."""
-        beginning = asyncio.create_task(self._begin(canary))
+        """Until `close`, or the end of the block, rollouts are taken. Once the first bundle's engines have started it
+        is remembered, if none was before, and `canary` (its name and share) is begun; where that fails the log says
+        why."""
+        self._beginning = asyncio.create_task(self._begin(canary))
         try:
             yield
         finally:
-            tasks = [task for task in (beginning, self._task) if task is not None]
-            for task in tasks:
+            self.close()
+            await asyncio.gather(*self._under_way, return_exceptions=True)
+
+    def close(self) -> None:
+        """The service is about to end. From now on no rollout is taken, and the one under way is given up: what it has
+        started is stopped, and what is served goes on being served. One that has changed the router has changed it, and
+        leaves to the end of all what it had still to stop. Nothing happens the second time."""
+        if not self._closed:
+            self._closed = True
+            for task in self._under_way:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+
+    @property
+    def _under_way(self) -> list[asyncio.Task[None] | asyncio.Task[Done]]:
+        return [task for task in (self._beginning, self._task) if task is not None]
 
     async def activate(self, wanted: str) -> Done:
         """`wanted` answers everybody but a canary's users; returns when the one before has stopped. Nothing changes if
         it does already. A canary that is activated takes over as it is.
 
-        Raises `ProblemError`: 404, 409 while another rollout is under way, 500 naming the step that failed and why.
+        Raises `ProblemError`: 404, 409 while another rollout is under way, 500 naming the step that failed and why, 503
+        where the service ends.
         """
         return await self._alone(lambda steps: self._activate(wanted, steps))
 
@@ -111,6 +128,10 @@ class Rollouts:
         return await self._alone(lambda steps: self._canary(wanted, share, steps))
 
     async def _alone(self, work: Callable[[Steps], Awaitable[Done]]) -> Done:
+        if self._closed:
+            raise ProblemError(
+                "not-ready", "The service is about to end, and takes no rollout: ask the one that comes after it."
+            )
         if self._refusal is not None:
             raise ProblemError("rollout-conflict", self._refusal)
         if self.router.serving.health.starting:
@@ -127,7 +148,10 @@ class Rollouts:
         except asyncio.CancelledError:
             if not task.cancelled():
                 raise  # the caller left; the rollout goes on
-            raise ProblemError("not-ready", "The service stopped before the rollout had ended.") from None
+            raise ProblemError(
+                "not-ready",
+                f"The service is about to end, and gave the rollout up: {self.router.serving.name} is served.",
+            ) from None
 
     def _ended(self, task: asyncio.Task[Done]) -> None:
         """Who asked may have left; asyncio would complain about an exception that nobody heard of. And a task that is
@@ -170,13 +194,14 @@ class Rollouts:
         if found.version == self.router.serving.version:
             return Done(False, steps)
         if canary is not None and found.version == canary.version:
-            async with self._within(self._limits.prepare, steps):
-                await self._warm(canary, steps)
-            await self._remember(canary, None, steps)
-            return await self._retire(self.router.promote(canary), steps)
-        new = await self._prepare(found, steps)
-        await self._or_stop(new, self._remember(new, canary, steps))
-        return await self._retire(self.router.promote(new), steps)
+            await self._preparing.warm(canary, steps)
+            promote = partial(self.router.promote, canary)
+            old = await self._deciding.decide(canary, None, 0.0, steps, promote)
+        else:
+            new = await self._preparing.prepare(found, steps)
+            promote = partial(self.router.promote, new)
+            old = await self._or_stop(new, self._deciding.decide(new, canary, self.router.share, steps, promote))
+        return await self._retire(old, steps)
 
     async def _canary(self, wanted: str, share: float, steps: Steps, *, first: bool = False) -> Done:
         """`first`: as it was asked for at the start, which is no news to remember."""
@@ -190,8 +215,8 @@ class Rollouts:
                 return Done(False, steps)
             if not share:
                 return await self._end(canary, steps)
-            await self._remember(self.router.serving, canary, steps, share)
-            self.router.split(canary, share)
+            split = partial(self.router.split, canary, share)
+            await self._deciding.decide(self.router.serving, canary, share, steps, split)
             return Done(True, steps)
         if not share:
             return Done(False, steps)
@@ -201,15 +226,16 @@ class Rollouts:
             raise ProblemError(
                 "rollout-conflict", f"Another canary is on its way: end it first ({canary.name}, with the share 0)."
             )
-        new = await self._prepare(found, steps)
-        if not first:
-            await self._or_stop(new, self._remember(self.router.serving, new, steps, share))
-        self.router.split(new, share)
+        new = await self._preparing.prepare(found, steps)
+        split = partial(self.router.split, new, share)
+        if first:
+            split()
+        else:
+            await self._or_stop(new, self._deciding.decide(self.router.serving, new, share, steps, split))
         return Done(True, steps)
 
     async def _end(self, canary: Deployment, steps: Steps) -> Done:
-        await self._remember(self.router.serving, None, steps, 0.0)
-        self.router.end_canary()
+        await self._deciding.decide(self.router.serving, None, 0.0, steps, self.router.end_canary)
         return await self._retire(canary, steps)
 
     async def _find(self, wanted: str, steps: Steps) -> Found:
@@ -226,62 +252,22 @@ class Rollouts:
         self.wanted = found.name
         return found
 
-    async def _prepare(self, found: Found, steps: Steps) -> Deployment:
-        """A deployment that has answered for every cluster. Raises `StepFailed`, and then nothing of it is left."""
-        async with self._within(self._limits.prepare, steps):
-            with steps.step("load"):
-                bundle = await asyncio.to_thread(Bundle.load, found.root, found.version)
-            with steps.step("fit"):
-                new = await self._deploy(bundle)
-            self._fleet.begin(new)
-            await self._or_stop(new, self._started(new, steps))
-        return new
-
-    async def _started(self, new: Deployment, steps: Steps) -> None:
-        with steps.step("start"):
-            await new.health.started()
-            if new.health.down:
-                raise EngineError(f"the engine of cluster {new.health.down[0]} started, and does not answer")
-        await self._warm(new, steps)
-
-    async def _warm(self, deployment: Deployment, steps: Steps) -> None:
-        with steps.step("warm"):
-            await deployment.warm()
-
-    async def _remember(
-        self, serving: Deployment, canary: Deployment | None, steps: Steps, share: float | None = None
-    ) -> None:
-        """Before anything changes: what cannot be remembered would be undone by the next restart."""
-        share = self.router.share if share is None else share
-        beside = RememberedCanary(name=canary.name, version=canary.version, share=share) if canary is not None else None
-        with steps.step("remember"):
-            await asyncio.to_thread(self._memory.write, Remembered(name=serving.name, version=serving.version), beside)
-
     async def _retire(self, old: Deployment, steps: Steps) -> Done:
         """What it was given it answers; then it stops. The new one serves whatever happens here."""
         with steps.step("drain"):
-            unfinished = await old.retire(self._limits.drain)
+            unfinished = await old.retire(self._drain_seconds)
         with steps.step("stop"):
             await self._fleet.stop(old)
         return Done(True, steps, unfinished)
 
     async def _or_stop(self, new: Deployment, work: Awaitable[T]) -> T:
-        """`work`; where it fails, or is called off, `new` is stopped."""
+        """`work`; where it fails, or is called off, `new` is stopped, unless it serves by then."""
         try:
             return await work
         except BaseException:
-            await self._fleet.stop(new)
+            if new not in (self.router.serving, self.router.canary):
+                await self._fleet.stop(new)
             raise
-
-    @asynccontextmanager
-    async def _within(self, seconds: float, steps: Steps) -> AsyncIterator[None]:
-        """Raises `StepFailed` where the time is over."""
-        try:
-            async with asyncio.timeout(seconds):
-                yield
-        except TimeoutError:
-            reason = f"not done {seconds:g} seconds after the beginning (HETLM_ROLLOUT_SECONDS)"
-            raise StepFailed(steps.current, reason) from None
 
     async def _begin(self, canary: tuple[str, float] | None) -> None:
         serving = self.router.serving
@@ -290,8 +276,8 @@ class Rollouts:
         except Exception:
             return  # without an engine the service ends, and says why
         try:
-            if await asyncio.to_thread(self._memory.read) is None:
-                await self._remember(serving, None, Steps())
+            if await self._deciding.undecided():
+                await self._deciding.remember(serving, None, 0.0)
         except Exception as error:
             self._log.warning("bundle_not_remembered", name=serving.name, **described(error))
         if canary is not None:

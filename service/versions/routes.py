@@ -25,6 +25,7 @@ _WORDS = {
     415: "not declared as JSON",
     422: "a field is wrong; `errors` names it",
     500: "a step failed; `detail` says which and why. Everything is as it was",
+    503: "the service is about to end: it takes no rollout, and gives up the one under way",
 }
 
 
@@ -57,7 +58,7 @@ def bundle_routes(rollouts: Rollouts, body_timeout: float) -> APIRouter:
     @router.post(
         "/admin/bundles/{version}/activate",
         response_model=RolloutResponse,
-        responses=_problems(404, 409, 422, 500),
+        responses=_problems(404, 409, 422, 500, 503),
         summary="Serve another version",
     )
     async def activate(version: str) -> Response:
@@ -69,7 +70,7 @@ def bundle_routes(rollouts: Rollouts, body_timeout: float) -> APIRouter:
     @router.post(
         "/admin/bundles/{version}/canary",
         response_model=RolloutResponse,
-        responses=_problems(400, 404, 408, 409, 413, 415, 422, 500),
+        responses=_problems(400, 404, 408, 409, 413, 415, 422, 500, 503),
         openapi_extra=_SHARE,
         summary="Try a version out",
     )

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr, ValidationError
 
+from service.configuration import table
 from service.secret_files import from_files
-from service.settings import Settings, secrets, table, variable
+from service.settings import Settings, secrets, variable
 
 SECRET = "zq-secret-zq-secret"
 

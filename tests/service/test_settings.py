@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from service.settings import Settings, table, variable
+from service.configuration import table
+from service.settings import Settings, variable
 
 ROOT = Path(__file__).parents[2]
 

@@ -57,6 +57,9 @@ def test_a_file_of_somebody_elses_stays(folder: Path, bundles: Bundles) -> None:
 
 
 def test_mistakes_are_named(folder: Path, bundles: Bundles, tmp_path: Path) -> None:
+    opened = tmp_path / "opened"
+    opened.mkdir()
+    opened.chmod(0o755)
     for words, message in (
         (("compose", "--folder", folder), "name a bundle, or --embedded"),
         (("compose", bundles(1), "--embedded", "--folder", folder), "name a bundle, or --embedded"),
@@ -64,7 +67,8 @@ def test_mistakes_are_named(folder: Path, bundles: Bundles, tmp_path: Path) -> N
         (("compose", tmp_path, "--folder", folder), "is not a bundle"),
         (("kubernetes", bundles(1), "--out", tmp_path / "out", "--base", tmp_path), "no Kustomize base"),
         (("secrets", "--folder", tmp_path / "s", "--caller", "A B"), "--caller A B"),
-        (("secrets", "--folder", folder / compose.MAIN), "docker-compose.yml"),
+        (("secrets", "--folder", folder / compose.MAIN), "docker-compose.yml: File exists"),
+        (("secrets", "--folder", opened), "others can open it (its mode is 0755)"),
     ):
         done = hetlm(*words)
         assert done.exit_code == 2

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from redis import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError
 
-from service.deploying.installation import KEYS, REDIS_RIGHTS, install
+from service.deploying.installation import KEYS, REDIS_RIGHTS, OpenFolderError, install
 from service.security.key_file import read
 from service.security.keys import Caller, Keyring
 from service.settings import Settings
@@ -37,6 +37,33 @@ def test_what_is_missing_is_made_and_what_is_there_stays(tmp_path: Path) -> None
     again = install(folder, "redis:6379", "newsletter")
     assert (again.made, again.key) == ((folder / "cache_secret",), None)
     assert {path for path, text in before.items() if path.read_text() != text} == {folder / "cache_secret"}
+
+
+def rights(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o701, 0o740])
+def test_a_folder_that_others_can_open_is_refused_and_left_as_it_is(tmp_path: Path, mode: int) -> None:
+    """It may be somebody's home, and the files would be readable."""
+    folder = tmp_path / "there"
+    folder.mkdir()
+    folder.chmod(mode)
+    with pytest.raises(OpenFolderError, match=rf"its mode is {mode:04o}.*chmod go= "):
+        install(folder, "redis:6379", "first")
+    assert rights(folder) == mode
+    assert list(folder.iterdir()) == []
+
+
+def test_the_rights_of_what_was_there_stay(tmp_path: Path) -> None:
+    folder = tmp_path / "there"
+    (folder / "keys").mkdir(parents=True)
+    (folder / "redis_url").write_text("without its other half")
+    for path, mode in ((folder, 0o700), (folder / "keys", 0o750), (folder / "redis_url", 0o640)):
+        path.chmod(mode)
+    install(folder, "redis:6379", "first")
+    assert [rights(path) for path in (folder, folder / "keys", folder / "redis_url")] == [0o700, 0o750, 0o640]
+    assert rights(folder / "redis_acl") == 0o644, "made here"
 
 
 def test_a_password_is_made_for_both_sides(tmp_path: Path) -> None:

@@ -217,7 +217,7 @@ def test_the_service_ends_in_the_middle_of_a_rollout(folder: Path) -> None:
                 await ending.aclose()
                 response = await asking
         assert response.status_code == 503
-        assert "stopped before the rollout" in response.json()["detail"]
+        assert "gave the rollout up: v1 is served" in response.json()["detail"]
         assert factory.running == []
         assert factory.of("v2").stops == 1
         assert made.service.router.serving.name == "v1"

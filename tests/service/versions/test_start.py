@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from browsing.bundle import Bundle
+from browsing.whole import LEFTOVER_SECONDS
 from service.app import ConfigurationError, choose_canary, load
 from service.settings import Settings
-from service.versions.memory import Memory, Remembered
+from service.versions.memory import FILE, Memory, Remembered
 from service.versions.registry import Broken, Found, Registry, UnknownVersion
 from service.versions.split import chosen
 from tests.service.versions.building import (
@@ -220,3 +223,25 @@ def test_a_version_is_found_by_enough_of_its_hash(folder: Path) -> None:
     copied(folder, folder / "again", ["v2"])
     (folder / "again" / "v2").rename(folder / "copy")
     assert registry.find(version).version == version, "a copy is the same version"
+
+
+def test_replicas_that_write_at_the_same_time_leave_one_whole_file(folder: Path) -> None:
+    """And what one of them left behind, killed while it wrote, is no version and goes with a later activation."""
+    left = folder / f"{FILE}.0123456789abcdef.partial"
+    left.write_text('{"serving": ')
+    os.utime(left, (left.stat().st_mtime - 2 * LEFTOVER_SECONDS,) * 2)
+    assert {entry.name for entry in Registry(folder).entries()} == set(ENDS)
+    with pytest.raises(UnknownVersion):
+        Registry(folder).find(left.name)
+    replicas = [Memory(folder) for _ in range(4)]  # of one process, as two of the same number on two machines
+
+    def activate(replica: Memory, name: str) -> None:
+        for _ in range(25):
+            replica.write(Remembered(name=name, version="0" * 64), None)
+            found = replica.read()
+            assert found is not None
+            assert found.serving.name in "abcd"
+
+    with ThreadPoolExecutor(len(replicas)) as threads:
+        list(threads.map(activate, replicas, "abcd"))
+    assert sorted(path.name for path in folder.iterdir()) == [FILE, *ENDS]

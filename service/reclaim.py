@@ -1,0 +1,85 @@
+"""Memory that was freed goes back to the operating system once nobody is waiting.
+
+The C library keeps what a burst of large batches has needed, in one arena per thread, and a service's memory then
+climbs from burst to burst although nothing is held.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import logging
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+EVERY = 30.0
+"""Seconds between two looks."""
+WORTH = 32 << 20
+"""Bytes beyond the least that was ever resident: for less it is not worth the milliseconds that it takes."""
+
+
+def glibc_trim() -> Callable[[], object] | None:
+    """The C library's `malloc_trim(0)`, which runs beside other Python threads; None where there is none."""
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError):
+        return None
+    trim.argtypes = [ctypes.c_size_t]
+    return lambda: trim(0)
+
+
+def resident() -> int:
+    """Bytes of this process in memory. Raises `OSError` where the system does not say."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+class Reclaim:
+    """`quiet` returns in a moment in which nobody waits for an answer. `trim` gives freed memory back, and may take a
+    tenth of a second. `resident`: bytes in memory now."""
+
+    def __init__(
+        self,
+        quiet: Callable[[], Awaitable[object]],
+        *,
+        trim: Callable[[], object] | None,
+        resident: Callable[[], int] = resident,
+        every: float = EVERY,
+    ) -> None:
+        self._quiet = quiet
+        self._trim = trim
+        self._resident = resident
+        self._every = every
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Looks after the process's memory, to the end of the block."""
+        trim = self._trim
+        if trim is None:
+            yield
+            return
+        try:
+            least = self._resident()
+        except OSError as error:  # nothing depends on it
+            logger.info("memory is not given back: what is resident is not told (%s)", error.strerror)
+            yield
+            return
+        looking = asyncio.create_task(self._look_after(least, trim))
+        try:
+            yield
+        finally:
+            looking.cancel()
+            with suppress(asyncio.CancelledError):
+                await looking
+
+    async def _look_after(self, least: int, trim: Callable[[], object]) -> None:
+        while True:
+            await asyncio.sleep(self._every)
+            if self._resident() >= least + WORTH:
+                await self._quiet()
+                await asyncio.to_thread(trim)
+                least = min(least, self._resident())  # beside work that goes on more is held than stays

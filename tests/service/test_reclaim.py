@@ -1,0 +1,129 @@
+"""Freed memory is given back when it is much, and when nobody waits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from service.reclaim import WORTH, Reclaim, glibc_trim, resident
+from service.scoring.online import Online
+
+
+class Process:
+    """A process whose memory the test sets, and which is trimmed to what it holds."""
+
+    def __init__(self) -> None:
+        self.held = 100 << 20
+        self.resident = self.held
+        self.trims = 0
+
+    def trim(self) -> None:
+        self.trims += 1
+        self.resident = self.held
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not true():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+
+async def looks(reclaim: Reclaim, process: Process, count: int = 20) -> None:
+    """Long enough for `count` looks: each sleeps a millisecond."""
+    for _ in range(2 * count):
+        await asyncio.sleep(0.001)
+
+
+async def at_once() -> None:
+    return
+
+
+def made(process: Process, quiet: Callable[[], Awaitable[object]] = at_once) -> Reclaim:
+    return Reclaim(quiet, trim=process.trim, resident=lambda: process.resident, every=0.001)
+
+
+def test_what_a_burst_left_is_given_back_once() -> None:
+    async def go() -> None:
+        process = Process()
+        reclaim = made(process)
+        async with reclaim.running():
+            process.resident += WORTH
+            await until(lambda: process.trims > 0)
+            assert process.resident == process.held
+            await looks(reclaim, process)
+        assert process.trims == 1
+
+    asyncio.run(go())
+
+
+def test_little_is_left_alone() -> None:
+    async def go() -> None:
+        process = Process()
+        reclaim = made(process)
+        async with reclaim.running():
+            process.resident += WORTH - 1
+            await looks(reclaim, process)
+        assert process.trims == 0
+
+    asyncio.run(go())
+
+
+def test_what_was_held_for_a_while_does_not_raise_the_bar() -> None:
+    async def go() -> None:
+        process = Process()
+        reclaim = made(process)
+        async with reclaim.running():
+            process.held += 2 * WORTH
+            process.resident = process.held
+            await until(lambda: process.trims > 0)
+            process.held -= 2 * WORTH
+            await until(lambda: process.resident == process.held)
+            trims = process.trims
+            await looks(reclaim, process)
+        assert process.trims == trims
+
+    asyncio.run(go())
+
+
+def test_it_waits_for_a_moment_without_requests() -> None:
+    async def go() -> None:
+        process = Process()
+        online = Online()
+        reclaim = made(process, online.quiet)
+        async with reclaim.running():
+            with online.request():
+                process.resident += WORTH
+                await looks(reclaim, process)
+                assert process.trims == 0
+            await until(lambda: process.trims > 0)
+
+    asyncio.run(go())
+
+
+def test_where_memory_is_not_told_nothing_happens() -> None:
+    async def go() -> None:
+        def unknown() -> int:
+            raise OSError(2, "No such file or directory")
+
+        process = Process()
+        reclaim = Reclaim(at_once, trim=process.trim, resident=unknown, every=0.001)
+        async with reclaim.running():
+            await looks(reclaim, process)
+        assert process.trims == 0
+
+    asyncio.run(go())
+
+
+def test_without_the_c_librarys_function_nothing_runs() -> None:
+    async def go() -> None:
+        async with Reclaim(at_once, trim=None).running():
+            assert len(asyncio.all_tasks()) == 1
+
+    asyncio.run(go())
+
+
+def test_the_real_function_and_the_real_number() -> None:
+    trim = glibc_trim()
+    assert trim is not None
+    trim()
+    assert 1 << 20 < resident() < 1 << 40
