@@ -27,7 +27,8 @@ _BATCHES = ("/batches", "/batches/{batch_id}", "/batches/{batch_id}/results")
 _CONSOLE = ("/", "/console/{name}", "/pages", "/bundle", "/report")
 _ADMIN = ("/admin/keys", "/admin/bundles", "/admin/bundles/{version}/activate", "/admin/bundles/{version}/canary")
 _OTHERS = ("/livez", "/readyz", "/openapi.json")
-ROUTES = frozenset(("/predict", "/predict/batch", *_BATCHES, *_CONSOLE, *_ADMIN, *_OTHERS))
+PREDICT = "/predict"
+ROUTES = frozenset((PREDICT, "/predict/batch", *_BATCHES, *_CONSOLE, *_ADMIN, *_OTHERS))
 NO_BUNDLE = "none"
 """The bundle of a request that was refused before it was any bundle's."""
 
@@ -72,7 +73,10 @@ class Metrics:
         self._start_at_zero()
 
     def _start_at_zero(self) -> None:
-        """A rate needs the zero before the first event."""
+        """A rate needs the zero before the first event, and a share of the requests all that it is of."""
+        self._request_seconds.labels(PREDICT)
+        for status in ("200", "429", "499", "500", "503"):
+            self._requests.labels(PREDICT, status)
         for result in ("hit", "miss", "joined", "corrupt"):
             self._lookups.labels(result)
         for refusal in get_args(Refusal):

@@ -1,10 +1,9 @@
-"""`hetlm score`: a whole file of visitors without a server, by the server's own pipeline."""
+"""`hetlm score`: a whole file of visitors without a server, by the server's own pipeline, here or on a Ray cluster."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,9 +17,10 @@ from pydantic import ValidationError
 from browsing.console import STDERR, emit, fail, progress
 
 if TYPE_CHECKING:
-    from browsing.bundle import Bundle
     from service.app import Service
     from service.schemas import PredictOptions
+    from service.score_worker import Order
+    from service.scoring.parts import Parts
     from service.scoring.results import Tally
     from service.scoring.scorer import Work
     from service.settings import Settings
@@ -60,8 +60,18 @@ def score(
     chunk_rows: Annotated[
         int, typer.Option(min=1, max=100_000, help="rows that an interruption costs at most")
     ] = 1_000,
-    concurrency: Annotated[int | None, typer.Option(min=1, max=256, help="rows at once")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default all")] = None,
+    concurrency: Annotated[int | None, typer.Option(min=1, max=256, help="rows at once, per worker")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads; by default all, and one for each of Ray's workers")
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="score on a Ray cluster: local (this machine's CPUs), auto (the one that runs here) or host:port of "
+            "its head. Needs the extra ray, and bundle and file under the same paths on all its machines",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="end with one line of JSON on stdout")] = False,
 ) -> None:
     """Score every visitor of a file: one row out for every row in, in order.
@@ -70,11 +80,16 @@ def score(
     command goes on from the last finished chunk, which lies in OUT.work; a changed file, bundle or option starts
     afresh. A row's own `options` come before these flags. Limits are those of the server (HETLM_BATCH_MAX_ROWS, ...).
 
+    With --ray, the workers of a Ray cluster score chunks side by side, to the same result; one that dies is started
+    again, with the chunk that it was at.
+
     Examples:
 
       hetlm score bundle shop/test.parquet --out scored.parquet
 
       hetlm score bundle visitors.ndjson.gz --out scored.parquet --samples 64 --seed 7
+
+      hetlm score bundle visitors.parquet --out scored.parquet --ray 10.0.0.7:6379
 
       duckdb -c "SELECT user_id FROM 'scored.parquet' WHERE outcome_purchase.probability > 0.2"
     """
@@ -85,7 +100,7 @@ def score(
     options = _options({name: value for name, value in given.items() if value is not None})
     settings = _settings({"threads": threads, "batch_concurrency": concurrency})
     try:
-        scored, version = _run(bundle, histories, out, form, options, chunk_rows, settings)
+        scored, version = _run(bundle, histories, out, form, options, chunk_rows, settings, ray)
     except KeyboardInterrupt:
         STDERR.print("\n[bold]interrupted:[/] the same command goes on from the last finished chunk")
         raise typer.Exit(INTERRUPTED) from None
@@ -126,11 +141,13 @@ def _settings(flags: dict[str, object]) -> Settings:
         "canary": None,
         "engine": "local",
         "engine_urls": (),
+        "engine_api_key": None,
         "host": "127.0.0.1",
         "admin_host": "127.0.0.1",
         "api_keys_file": None,
         "redis_url": None,
         "redis_ca_file": None,
+        "cache_secret": None,
         "batch_dir": None,
         "batch_input_dir": None,
         "log_level": "warning",
@@ -151,6 +168,7 @@ def _run(
     options: PredictOptions,
     chunk_rows: int,
     settings: Settings,
+    ray: str | None,
 ) -> tuple[_Scored, str]:
     import torch
     import transformers
@@ -159,7 +177,9 @@ def _run(
     from browsing.engine import EngineError
     from browsing.hashing import file_sha256
     from service.problems import ProblemError
+    from service.score_worker import LABEL, Order, service_of
     from service.scoring.inputs import limits_of, open_input
+    from service.scoring.on_ray import RayError
     from service.scoring.parts import Parts, disk_full
     from service.scoring.results import schema
     from service.scoring.resume import Busy, Unfinished, run_of
@@ -187,10 +207,15 @@ def _run(
                 STDERR.print("the input, the bundle or the options changed since the last run: starting afresh")
             version, outcomes = bundle.manifest.version, tuple(bundle.outcome_ids())
             parts = Parts(unfinished.parts, schema(outcomes), chunk_rows, source.count, version)
-            service = _service(settings, bundle)
-            served = Served(version, outcomes, partial(service.pipeline.answer, patient=True))
-            work = Work(source, parts, served, defaults_of(run.options, run.now), "score", stop)
-            scored = asyncio.run(_score(service, work, settings.batch_concurrency))
+            complete = defaults_of(run.options, run.now)
+            if ray is not None:
+                paths = (root.absolute(), version, histories.absolute(), digest)
+                scored = _score_on(ray, Order(*paths, chunk_rows, complete, settings), parts)
+            else:
+                service = service_of(settings, bundle)
+                served = Served(version, outcomes, partial(service.pipeline.answer, patient=True))
+                work = Work(source, parts, served, complete, LABEL, stop)
+                scored = asyncio.run(_score(service, work, settings.batch_concurrency))
             with progress("Writing the result", 1, "files") as advance:
                 parts.assemble(out, form)
                 advance(1)
@@ -203,20 +228,13 @@ def _run(
         raise fail(f"{unfinished.root}: another process is writing {out} just now") from None
     except EngineError as error:
         raise fail(f"{root}: the predictors do not start: {error}") from None
+    except RayError as error:
+        raise fail(f"--ray: {error}") from None
     except OSError as error:
         if disk_full(error):
             raise fail(f"{out.parent}: the disk is full; make room, and the same command goes on") from None
         raise fail(f"{error.filename or histories}: {error.strerror or 'cannot be read or written'}") from None
     return scored, bundle.manifest.version
-
-
-def _service(settings: Settings, bundle: Bundle) -> Service:
-    from browsing.encoders.of_bundle import encoder_of
-    from service.app import build, choose_engine, choose_store
-
-    return build(
-        settings, bundle, choose_engine(settings, bundle), encoder_of(bundle), choose_store(settings), stream=sys.stderr
-    )
 
 
 async def _score(service: Service, work: Work, width: int) -> _Scored:
@@ -233,7 +251,7 @@ async def _score(service: Service, work: Work, width: int) -> _Scored:
             def report(tally: Tally) -> None:
                 nonlocal told, resumed
                 if resumed is None and (resumed := tally.done):
-                    STDERR.print(f"{resumed} rows were scored before: going on with the next")
+                    _say_resumed(resumed)
                 advance(tally.done - told.done)
                 told = tally
 
@@ -244,3 +262,33 @@ async def _score(service: Service, work: Work, width: int) -> _Scored:
 
 async def _kept(_: Tally) -> None:
     """The parts themselves tell what is finished."""
+
+
+def _score_on(ray: str, order: Order, parts: Parts) -> _Scored:
+    """Raises `RayError`, `OSError`."""
+    from service.score_worker import ChunkScorer
+    from service.scoring.on_ray import RayError, connected, scored
+    from service.scoring.results import Tally
+
+    finished = parts.finished()
+    missing = [chunk for chunk in range(parts.chunks) if chunk not in finished]
+    resumed = sum(tally.done for tally in finished.values())
+    began = time.perf_counter()
+    with progress("Scoring", parts.rows, "rows") as advance:
+        if resumed:
+            _say_resumed(resumed)
+            advance(resumed)
+        if missing:
+            with connected(ray):
+                for part in scored(partial(ChunkScorer, order), missing, order.settings.threads or 1):
+                    if part.chunk not in finished:
+                        parts.keep(part)
+                        finished[part.chunk] = part.tally
+                        advance(part.tally.done)
+    if len(finished) < parts.chunks:
+        raise RayError(f"{parts.chunks - len(finished)} chunks did not come back: the same command goes on with them")
+    return _Scored(sum(finished.values(), start=Tally()), resumed, time.perf_counter() - began)
+
+
+def _say_resumed(rows: int) -> None:
+    STDERR.print(f"{rows} rows were scored before: going on with the next")

@@ -36,6 +36,7 @@ class BatchJobResponse(BaseModel):
     rows_per_second: float | None = Field(description="since the work was begun or taken up again; null while it rests")
     seconds_left: float | None = Field(description="at this rate; null while the work rests")
     bundle_version: str | None = Field(description="what the rows are scored with; null before that is known")
+    restarts: int = Field(description="how often it began again from row 0, since another bundle version took over")
     options: PredictOptions = Field(description="for rows that have none of their own")
     created_at: datetime
     started_at: datetime | None
@@ -67,6 +68,7 @@ def document(job: Job, run: Run | None) -> BatchJobResponse:
         rows_per_second=round(rate, 3) if rate is not None else None,
         seconds_left=round((job.rows - tally.done) / rate, 1) if rate and job.rows is not None else None,
         bundle_version=job.bundle_version,
+        restarts=job.restarts,
         options=job.options,
         created_at=_time(job.created),
         started_at=_time(job.started) if job.started is not None else None,

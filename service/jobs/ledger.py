@@ -39,12 +39,16 @@ CREATE TABLE IF NOT EXISTS jobs (
     fallbacks INTEGER NOT NULL,
     bundle_version TEXT,
     problem TEXT,
+    restarts INTEGER NOT NULL DEFAULT 0,
     UNIQUE (owner, idempotency_key)
 ) STRICT
 """
+_RESTARTS = "ALTER TABLE jobs ADD COLUMN restarts INTEGER NOT NULL DEFAULT 0"
+"""For a book that was begun without it."""
 _FIXED = ("id", "owner", "idempotency_key", "fingerprint", "options", "created")
 _CHANGING = (
     "state", "started", "ended", "expires", "rows", "done", "failed", "fallbacks", "bundle_version", "problem",
+    "restarts",
 )  # fmt: skip
 _INSERT = (
     f"INSERT INTO jobs ({', '.join((*_FIXED, *_CHANGING))}) VALUES ({', '.join('?' * len((*_FIXED, *_CHANGING)))})"
@@ -59,7 +63,8 @@ class KeyTakenError(Exception):
 @dataclass(frozen=True, slots=True)
 class Job:
     """Times are seconds since 1970. `fingerprint`: of what was asked for, for the idempotency key. `expires`: None
-    until the job has ended. `rows`: None until the input was read once. `bundle_version`: of the rows that are done."""
+    until the job has ended. `rows`: None until the input was read once. `bundle_version`: of the rows that are done.
+    `restarts`: how often it has begun again because that was no longer served."""
 
     id: str
     owner: str
@@ -75,6 +80,7 @@ class Job:
     tally: Tally = field(default_factory=Tally)
     bundle_version: str | None = None
     problem: Problem | None = None
+    restarts: int = 0
 
 
 class Ledger:
@@ -86,6 +92,8 @@ class Ledger:
             for setting in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"):
                 self._connection.execute(f"PRAGMA {setting}")
             self._connection.execute(_SCHEMA)
+            if "restarts" not in {row[1] for row in self._connection.execute("PRAGMA table_info(jobs)")}:
+                self._connection.execute(_RESTARTS)
         except sqlite3.Error:
             self._connection.close()
             raise
@@ -180,6 +188,7 @@ def _changing(job: Job) -> tuple[object, ...]:
         tally.fallbacks,
         job.bundle_version,
         job.problem.model_dump_json() if job.problem is not None else None,
+        job.restarts,
     )
 
 

@@ -27,6 +27,19 @@ class Meter:
             ["result"],
             registry=registry,
         )
+        self._chunks = Counter(
+            "hetlm_batch_chunks",
+            "Chunks of rows that are safe on the disk: a batch goes on from its last",
+            registry=registry,
+        )
+        self._expired = Counter(
+            "hetlm_batch_expired", "Batches that were deleted because their time was over", registry=registry
+        )
+        self._not_removed = Gauge(
+            "hetlm_batch_not_removed",
+            "Batches that are deleted, and whose files could not be removed yet",
+            registry=registry,
+        )
         registry.register(_Waited(online))
         self.jobs(dict.fromkeys(STATES, 0))
         for result in ("ok", "problem", "engine_down"):
@@ -51,6 +64,18 @@ class Meter:
         for result, count in _results(after).items():
             self._rows.labels(result).inc(count - earlier[result])
         self.begun(after, rows)
+
+    def chunk(self) -> None:
+        """Some rows are safe."""
+        self._chunks.inc()
+
+    def expired(self) -> None:
+        """A batch was deleted because its time was over."""
+        self._expired.inc()
+
+    def not_removed(self, batches: int) -> None:
+        """Their files are still there, though nobody can have them any more."""
+        self._not_removed.set(batches)
 
     def idle(self) -> None:
         self.begun(Tally(), 0)

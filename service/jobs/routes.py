@@ -49,9 +49,11 @@ def batch_routes(jobs: Jobs, settings: Settings) -> APIRouter:
     )
     async def submit(request: Request) -> Response:
         """The body is the file: Parquet, or NDJSON, gzipped or not, with one document of `POST /predict` per row; or
-        Parquet in the columns that `hetlm ingest` writes. Options in the query are for rows that have none. As JSON the
-        body names a file in the service's own folder; its options come before the query's. A repeated request with the
-        same `Idempotency-Key` gets the batch that the first one made, as long as the file is the same."""
+        Parquet in the columns that `hetlm ingest` writes. A row that is wrong, or larger than a body of `POST /predict`
+        may be, comes back with its problem; a file with more rows or bytes than the service takes fails as a whole.
+        Options in the query are for rows that have none. As JSON the body names a file in the service's own folder; its
+        options come before the query's. A repeated request with the same `Idempotency-Key` gets the batch that the
+        first one made, as long as the file is the same."""
         key = request.headers.get("idempotency-key")
         if key is not None and not _KEY.fullmatch(key):
             raise ProblemError("invalid-request", "Idempotency-Key must have 1 to 128 visible ASCII characters.")

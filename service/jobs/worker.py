@@ -14,6 +14,7 @@ from structlog.typing import FilteringBoundLogger
 from service.jobs.ledger import UNFINISHED, Job, Ledger
 from service.jobs.meter import Meter
 from service.jobs.storage import Storage
+from service.jobs.versions import scored_with
 from service.logs import described
 from service.problems import ProblemError
 from service.scoring.inputs import Limits, open_input
@@ -65,8 +66,8 @@ class _GoneError(Exception):
 
 class Worker:
     """`served`: what is served just now. A job's rows are all of one bundle version, the one that was served when it
-    was begun; where that is gone, or is no longer served after a chunk, the job begins again with what is. `clock`:
-    seconds since 1970."""
+    was begun; where that is gone, or is no longer served after a chunk, the job begins again with what is, some
+    times (`service.jobs.versions`). `clock`: seconds since 1970."""
 
     def __init__(
         self,
@@ -99,13 +100,15 @@ class Worker:
         self._wake.set()
 
     async def clean_up(self) -> None:
-        """After a crash: drop what belongs to no job. Only before anything new can arrive."""
+        """After a crash: drop what belongs to no job, and count the jobs that there are, long before work begins. Only
+        before anything new can arrive."""
         jobs = await self._ledger.all()
         unfinished = {job.id for job in jobs if job.state in UNFINISHED}
         done = {job.id for job in jobs if job.state == "done"}
         self._stuck.update(await in_thread(self._storage.sweep, unfinished, done))
         for name in self._stuck:
             self._log.error("batch_not_removed", batch=name)
+        self._meter.jobs(await self._ledger.count())
 
     async def work(self) -> None:
         """Until cancelled."""
@@ -178,14 +181,19 @@ class Worker:
             except OSError:
                 self._log.error("batch_not_removed", batch=job.id)
             else:
+                self._meter.expired()
                 self._log.info("batch_expired", batch=job.id)
+        self._meter.not_removed(len(self._stuck))
         self._meter.jobs(await self._ledger.count())
 
     async def _finish(self, job: Job) -> None:
         try:
+            job = replace(job, state="running", started=job.started or self._clock())
             while True:
+                served = self._served()
+                job = scored_with(job, served.version)
                 try:
-                    await self._score(job)
+                    await self._score(job, served)
                     return
                 except VersionGone:
                     self._log.info("batch_begins_again", batch=job.id)
@@ -200,13 +208,10 @@ class Worker:
             say("batch_failed", batch=job.id, **described(error))
             await self._fail(job, _FULL if full else _INTERNAL)
 
-    async def _score(self, job: Job) -> None:
-        served, stop = self._served(), Stop()
-        run, tally = self.run, job.tally if job.bundle_version == served.version else Tally()
+    async def _score(self, job: Job, served: Served) -> None:
+        run, stop = self.run, Stop()
         assert run is not None, "a job is scored as the run under way"
-        run.tally, run.baseline = tally, None
-        started = job.started or self._clock()
-        job = replace(job, state="running", started=started, bundle_version=served.version, tally=tally)
+        run.tally, run.baseline = job.tally, None
         await self._save(job)
         source = await stop.in_thread(open_input, self._storage.input(job.id), self._rules.limits, stop)
         job = replace(job, rows=source.count)
@@ -219,6 +224,7 @@ class Worker:
 
         async def keep(tally: Tally) -> None:
             await self._save(replace(job, tally=tally))
+            self._meter.chunk()
             if tally.done < source.count and self._served().version != served.version:
                 raise VersionGone
 

@@ -21,7 +21,7 @@ GZIP_MAGIC = b"\x1f\x8b"
 class Limits:
     """`rows`: also of an NDJSON file's lines, blank ones among them, for they take time, too. `bytes`: of the whole
     file, decompressed. `row_group_bytes`: of one of Parquet's row groups, decompressed, as the file declares it.
-    `row_bytes`: of one row, the line of an NDJSON file."""
+    `row_bytes`: of one row, the line of an NDJSON file; alone of them it is a matter of that row, not of the file."""
 
     rows: int = 10_000_000
     bytes: int = 64 * 2**30

@@ -6,17 +6,26 @@ import io
 import zlib
 from collections.abc import Generator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 from service.problems import ProblemError
 from service.scoring.gunzip import Gunzip
 from service.scoring.inputs import PARQUET_MAGIC, Limits, beyond
-from service.scoring.rows import Row, row_of_json
+from service.scoring.rows import Row, row_of_json, too_large, user_in
 from service.scoring.threads import Stop
 
 _BOM = b"\xef\xbb\xbf"
 _BUFFER = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """Without white space around it. `too_large`: then it is the beginning of a line that is."""
+
+    text: bytes
+    too_large: bool
 
 
 class NdjsonSource:
@@ -39,11 +48,15 @@ class NdjsonSource:
     def rows(self, start: int = 0) -> Generator[Row]:
         with closing(self._lines()) as lines:
             for number, line in enumerate(lines):
-                if number >= start:
-                    yield row_of_json(number, line)
+                if number < start:
+                    continue
+                if line.too_large:
+                    yield too_large(number, self._limits.row_bytes, user_in(line.text))
+                else:
+                    yield row_of_json(number, line.text)
 
-    def _lines(self) -> Generator[bytes]:
-        """Those that are rows, without white space around them."""
+    def _lines(self) -> Generator[_Line]:
+        """Those that are rows."""
         try:
             with self._open() as file:
                 yield from self._limited(file)
@@ -66,26 +79,36 @@ class NdjsonSource:
 
         return io.BufferedReader(Gunzip(file, self._stop.check, member), _BUFFER)
 
-    def _limited(self, file: BinaryIO) -> Generator[bytes]:
+    def _limited(self, file: BinaryIO) -> Generator[_Line]:
         limits = self._limits
         place = rows = total = 0
-        # No more of an endless line is read than shows that it is one.
-        while line := file.readline(limits.row_bytes + len(_BOM + b"\r\n")):
+
+        def read(most: int) -> bytes:
+            nonlocal total
             self._stop.check()  # blank lines and rows that are passed over come back to nobody else
+            piece = file.readline(most)
+            total += len(piece)
+            if total > limits.bytes:
+                raise beyond("Decompressed, the file has", limits.bytes, "bytes", "HETLM_BATCH_MAX_BYTES")
+            return piece
+
+        # No more of an endless line is kept than shows that it is one.
+        while piece := read(limits.row_bytes + len(_BOM + b"\r\n")):
             place += 1
             if place > limits.rows:
                 unit = "rows" if rows == limits.rows else "lines, blank ones among them"
                 raise beyond("The file has", limits.rows, unit, "HETLM_BATCH_MAX_ROWS")
-            total += len(line)
-            if total > limits.bytes:
-                raise beyond("Decompressed, the file has", limits.bytes, "bytes", "HETLM_BATCH_MAX_BYTES")
+            line = piece
             if place == 1:
                 if line.startswith(PARQUET_MAGIC):
                     raise ProblemError("broken-file", "The file is gzipped Parquet: send the Parquet file itself.")
                 line = line.removeprefix(_BOM)
-            # Before blanks are taken away: a part of a line is no line.
-            if len(line.removesuffix(b"\n").removesuffix(b"\r")) > limits.row_bytes:
-                raise beyond(f"Line {place} has", limits.row_bytes, "bytes", "HETLM_BODY_LIMIT_BYTES")
-            if line := line.strip():
+            # Before blanks are taken away: they belong to a line's bytes, and a part of a line is no line.
+            cut = len(line.removesuffix(b"\n").removesuffix(b"\r")) > limits.row_bytes
+            blank = not (line := line.strip())
+            while cut and piece and not piece.endswith(b"\n"):
+                piece = read(_BUFFER)
+                blank = blank and (not piece or piece.isspace())
+            if not blank:
                 rows += 1
-                yield line
+                yield _Line(line, cut)

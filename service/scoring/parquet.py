@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from service.problems import ProblemError
 from service.scoring.inputs import PARQUET_MAGIC, Limits, beyond
-from service.scoring.rows import Row, broken, row_of_dataset, row_of_values, short
+from service.scoring.rows import Row, broken, row_of_dataset, row_of_values, too_large
 from service.scoring.threads import Stop
 
 DATASET = ("history", "history_started_at")
@@ -137,8 +137,7 @@ class ParquetSource:
             # By itself, whatever is wrong with the rest of the row.
             user = _user(users, i) if users is not None and each["user_id"][i] <= _USER_BYTES else None
             if taken[i] > self._limits.row_bytes:
-                detail = f"The row has more than {self._limits.row_bytes} bytes: keep the newest sessions."
-                yield Row(number, short(user), ProblemError("row-too-large", detail))
+                yield too_large(number, self._limits.row_bytes, user)
                 continue
             try:
                 values = {name: column[i].as_py() for name, column in columns.items()}

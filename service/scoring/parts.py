@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +25,25 @@ _COUNTS = (b"hetlm.failed", b"hetlm.fallbacks")
 _VERSION = b"hetlm.bundle"
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A finished chunk. `contents`: the Parquet file of it that is kept."""
+
+    chunk: int
+    contents: bytes
+    tally: Tally
+
+
+def part_of(chunk: int, records: Sequence[Record], columns: pa.Schema, version: str) -> Part:
+    """`version`: the bundle's."""
+    tally = sum(map(tally_of, records), start=Tally())
+    told = (str(tally.failed), str(tally.fallbacks))
+    metadata = {**dict(zip(_COUNTS, told, strict=True)), _VERSION: version.encode()}
+    sink = pa.BufferOutputStream()
+    pq.write_table(table(records, columns).replace_schema_metadata(metadata), sink, compression="zstd")
+    return Part(chunk, sink.getvalue().to_pybytes(), tally)
+
+
 class Parts:
     """Chunk i holds the rows from `i * chunk_rows` on. All methods block, and raise `OSError` and, with a `stop`,
     `Stopped`."""
@@ -33,7 +53,7 @@ class Parts:
         not count."""
         self._directory = directory
         self._columns = columns
-        self._version = version.encode()
+        self._version = version
         self.chunk_rows = chunk_rows
         self.rows = rows
 
@@ -44,30 +64,31 @@ class Parts:
     def resume(self, stop: Stop | None = None) -> Tally:
         """What is finished: the chunks from the first on that are whole and of this version. Anything else is
         removed."""
-        self._directory.mkdir(parents=True, exist_ok=True)
         tally, chunk = Tally(), 0
         while chunk < self.chunks and (found := self._tally(chunk)) is not None:
             if stop is not None:
                 stop.check()
             tally += found
             chunk += 1
-        kept = {self._path(i).name for i in range(chunk)}
-        for entry in self._directory.iterdir():
-            if entry.name not in kept:
-                entry.unlink()
+        self._remove_all_but(range(chunk))
         return tally
+
+    def finished(self) -> dict[int, Tally]:
+        """As `resume`, but whatever is missing between them: for chunks that are not scored in their order."""
+        found = {chunk: tally for chunk in range(self.chunks) if (tally := self._tally(chunk)) is not None}
+        self._remove_all_but(found)
+        return found
 
     def write(self, chunk: int, records: list[Record]) -> Tally:
         """Keep a finished chunk: it survives whatever happens to the process."""
-        tally = sum(map(tally_of, records), start=Tally())
-        kept = table(records, self._columns)
-        told = (str(tally.failed), str(tally.fallbacks))
-        kept = kept.replace_schema_metadata({**dict(zip(_COUNTS, told, strict=True)), _VERSION: self._version})
-        sink = pa.BufferOutputStream()
-        pq.write_table(kept, sink, compression="zstd")
-        with whole(self._path(chunk), durable=True) as partial, partial.open("wb") as file:
-            file.write(sink.getvalue())
-        return tally
+        part = part_of(chunk, records, self._columns, self._version)
+        self.keep(part)
+        return part.tally
+
+    def keep(self, part: Part) -> None:
+        """As `write`."""
+        with whole(self._path(part.chunk), durable=True) as partial, partial.open("wb") as file:
+            file.write(part.contents)
 
     def assemble(self, out: Path, form: Literal["parquet", "ndjson"], stop: Stop | None = None) -> None:
         """All chunks as one file, in order. Raises `ProblemError` where a chunk is not what was written."""
@@ -97,11 +118,18 @@ class Parts:
                 version = (file.metadata.metadata or {}).get(_VERSION)
                 part = file.read().replace_schema_metadata(None)
             expected = min(self.chunk_rows, self.rows - number)
-            fits = version == self._version and part.schema.equals(self._columns)
+            fits = version == self._version.encode() and part.schema.equals(self._columns)
             if not fits or part.column("row").to_pylist() != list(range(number, number + expected)):
                 raise ProblemError("internal", f"Chunk {chunk} does not hold its rows: remove the unfinished work.")
             number += expected
             yield part
+
+    def _remove_all_but(self, chunks: Container[int]) -> None:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        kept = {self._path(chunk).name for chunk in range(self.chunks) if chunk in chunks}
+        for entry in self._directory.iterdir():
+            if entry.name not in kept:
+                entry.unlink()
 
     def _path(self, chunk: int) -> Path:
         return self._directory / f"{chunk:08d}.parquet"
@@ -116,7 +144,7 @@ class Parts:
         told = metadata.metadata or {}
         if metadata.num_rows != min(self.chunk_rows, self.rows - chunk * self.chunk_rows):
             return None
-        if told.get(_VERSION) != self._version:
+        if told.get(_VERSION) != self._version.encode():
             return None
         if not columns.equals(self._columns, check_metadata=False) or not all(name in told for name in _COUNTS):
             return None

@@ -82,6 +82,12 @@ def broken(number: int, pointer: str, detail: str, user_id: str | None = None) -
     return Row(number, short(user_id), problem)
 
 
+def too_large(number: int, limit: int, user_id: str | None) -> Row:
+    """A row of more than `limit` bytes, of which no more was read than shows that."""
+    detail = f"The row has more than {limit} bytes: keep the newest sessions."
+    return Row(number, short(user_id), ProblemError("row-too-large", detail))
+
+
 def asked_with(request: PredictRequest, defaults: PredictOptions) -> PredictRequest:
     """`request` with the file's options where the row has none of its own."""
     own = {name: getattr(request.options, name) for name in request.options.model_fields_set}

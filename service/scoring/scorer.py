@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, closing, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
@@ -31,9 +31,19 @@ fallback."""
 
 
 @dataclass(frozen=True, slots=True)
+class Terms:
+    """How a file's rows are asked about. `served`: what with, from the first row to the last. `options`: complete, for
+    rows without their own. `label`: begins the rows' request ids. `stop`: the source's."""
+
+    served: Served
+    options: PredictOptions
+    label: str
+    stop: Stop
+
+
+@dataclass(frozen=True, slots=True)
 class Work:
-    """A file to score. `served`: what with, from the first row to the last. `options`: complete, for rows without their
-    own. `label`: begins the rows' request ids. `stop`: the source's."""
+    """A file to score, and its `Terms`."""
 
     source: Source
     parts: Parts
@@ -41,6 +51,10 @@ class Work:
     options: PredictOptions
     label: str
     stop: Stop = field(default_factory=Stop)
+
+    @property
+    def terms(self) -> Terms:
+        return Terms(self.served, self.options, self.label, self.stop)
 
 
 class Scorer:
@@ -76,28 +90,37 @@ class Scorer:
                 size = min(parts.chunk_rows, parts.rows - kept.done)
                 records: list[Record] = []
                 under_way = kept
-                while len(records) < size:
-                    few = await stop.in_thread(list, islice(rows, min(SLICE, size - len(records))))
-                    if not few:
-                        raise ProblemError("broken-file", f"The file ends after {under_way.done} rows.")
-                    async with aclosing(in_order(range(len(few)), self._working(few, work), self._width)) as finished:
-                        async for record in finished:
-                            records.append(record)
-                            under_way += tally_of(record)
-                            report(under_way)
+                async with aclosing(self.records(rows, kept.done, size, work.terms)) as scored:
+                    async for record in scored:
+                        records.append(record)
+                        under_way += tally_of(record)
+                        report(under_way)
                 kept += await stop.in_thread(parts.write, chunk, records)
                 await keep(kept)
         return kept
 
-    def _working(self, rows: Sequence[Row], work: Work) -> Callable[[int], Awaitable[Record]]:
+    async def records(self, rows: Iterator[Row], first: int, size: int, terms: Terms) -> AsyncGenerator[Record]:
+        """The next `size` of `rows`, scored, in their order; `first`: the number of the next one. Raises what `score`
+        does."""
+        done = 0
+        while done < size:
+            few = await terms.stop.in_thread(list, islice(rows, min(SLICE, size - done)))
+            if not few:
+                raise ProblemError("broken-file", f"The file ends after {first + done} rows.")
+            async with aclosing(in_order(range(len(few)), self._working(few, terms), self._width)) as finished:
+                async for record in finished:
+                    yield record
+            done += len(few)
+
+    def _working(self, rows: Sequence[Row], terms: Terms) -> Callable[[int], Awaitable[Record]]:
         async def one(place: int) -> Record:
             row = rows[place]
-            request_id = f"{work.label}.{row.number}"
+            request_id = f"{terms.label}.{row.number}"
             try:
                 if isinstance(row.asked, ProblemError):
                     raise row.asked
-                asked = asked_with(row.asked, work.options)
-                return record_of(row, await self._patiently(work.served, asked, request_id))
+                asked = asked_with(row.asked, terms.options)
+                return record_of(row, await self._patiently(terms.served, asked, request_id))
             except VersionGone:
                 raise  # no fault of the row
             except ProblemError as problem:

@@ -58,6 +58,7 @@ def test_a_file_is_scored_and_fetched_in_both_forms(tmp_path: Path) -> None:
             metrics = made.metrics()
             assert 'hetlm_batch_rows_total{result="ok"} 25.0' in metrics
             assert 'hetlm_batch_rows_total{result="problem"} 1.0' in metrics
+            assert "hetlm_batch_chunks_total 3.0" in metrics
             assert "u17" not in made.log.getvalue()
             assert "/bags" not in made.log.getvalue()
 

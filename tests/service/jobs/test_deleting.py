@@ -92,6 +92,8 @@ def test_what_has_expired_waits_for_no_job(tmp_path: Path, monkeypatch: pytest.M
             made.now.seconds += 24 * HOUR
             while any(path.startswith(ended) for path in made.files()):
                 await made.until(long, "running")
+            while made.registry.get_sample_value("hetlm_batch_expired_total") != 1:
+                await made.until(long, "running")
             assert (await made.until(long, "running"))["done"] == 0
             answering.gate.set()
 
@@ -190,6 +192,8 @@ def test_files_that_cannot_be_removed_keep_nobody_from_starting(
             async with desk(tmp_path) as made:
                 assert "batch_not_removed" in made.log.getvalue()
                 assert made.files() == {"nobody"}
+                while made.registry.get_sample_value("hetlm_batch_not_removed") != 1:
+                    await made.get("/batches")
         async with desk(tmp_path) as made:
             assert made.files() == set()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import random
@@ -117,3 +118,20 @@ def test_a_parquet_input_goes_on_in_the_middle_of_a_row_group(tmp_path: Path) ->
     assert not lives.live()
     assert lives.steps()["row"] == 35, "what was finished is not asked again"
     lives.check()
+
+
+def test_a_line_that_is_too_large_is_one_row_through_kills(tmp_path: Path) -> None:
+    """Before it, at it, and in chunks after it."""
+    rows = documents(35)
+    for number in (11, 12, 30):
+        rows[number] = {"user_id": f"u{number}", "x": "y" * 2**21}
+    lives = Lives(tmp_path, rows)
+    for at in (4, 9, 12):
+        assert lives.live("row", at)
+    assert not lives.live()
+    (path,) = lives.results()
+    found = pq.read_table(path).to_pylist()
+    assert [row["row"] for row in found] == list(range(35))
+    assert [row["user_id"] for row in found] == [f"u{i}" for i in range(35)]
+    kinds = {row["row"]: json.loads(row["problem"])["type"] for row in found if row["problem"]}
+    assert kinds == dict.fromkeys((11, 12, 30), "urn:hetlm:problem:row-too-large")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -178,6 +180,28 @@ def test_after_a_crash_what_belongs_to_nobody_is_removed(tmp_path: Path) -> None
         async with desk(tmp_path) as made:
             assert made.files() == {job_id, f"{job_id}/result.parquet"}
             assert not any((tmp_path / "incoming").iterdir())
+
+    asyncio.run(scenario())
+
+
+def test_a_book_that_was_begun_before_restarts_were_counted_is_read_on(tmp_path: Path) -> None:
+    job = Job("a", "ada", "k", "f", PredictOptions(seed=3), 1.5)
+
+    async def scenario() -> None:
+        ledger = Ledger(tmp_path / "book")
+        await ledger.add(job)
+        await ledger.close()
+        with sqlite3.connect(tmp_path / "book") as book:
+            book.execute("ALTER TABLE jobs DROP COLUMN restarts")
+        book.close()
+        for _ in range(2):
+            again = Ledger(tmp_path / "book")
+            assert await again.all() == [job]
+            await again.close()
+        again = Ledger(tmp_path / "book")
+        assert await again.save(replace(job, restarts=2))
+        assert await again.find("a") == replace(job, restarts=2)
+        await again.close()
 
     asyncio.run(scenario())
 

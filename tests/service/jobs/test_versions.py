@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import io
 import random
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
+from service.jobs.versions import MOST_RESTARTS
 from service.schemas import PredictRequest, PredictResponse
 from service.scoring.served import Served, VersionGone
 from tests.service.jobs.building import ROWS, Desk, desk, lines
@@ -122,9 +124,75 @@ def test_a_version_that_is_stopped_and_started_anew_goes_on_where_it_was(tmp_pat
     asyncio.run(scenario())
 
 
+def flips(count: int) -> dict[int, tuple[str, str]]:
+    """The version that scores has ended its chunk of ten rows when the next one is served: a, b, c and so on."""
+    return {10 * i + 4: ("abcdefgh"[i + 1], "") for i in range(count)}
+
+
+def test_a_batch_that_begins_again_some_times_ends_with_one_version(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        served = Versions(flips(MOST_RESTARTS))
+        async with desk(tmp_path, served=served.served, width=1) as made:
+            assert await ended(made) == "abcdefgh"[MOST_RESTARTS]
+            (listed,) = (await made.get("/batches")).json()["batches"]
+            assert listed["restarts"] == MOST_RESTARTS
+
+    asyncio.run(scenario())
+
+
+async def too_often(made: Desk, job_id: str) -> None:
+    document = await made.until(job_id, "done", "failed")
+    assert document["problem"]["type"] == "urn:hetlm:problem:versions-changed"
+    assert f"{MOST_RESTARTS + 1} times" in document["problem"]["detail"]
+    assert (document["restarts"], document["bundle_version"]) == (MOST_RESTARTS, "abcdefgh"[MOST_RESTARTS])
+
+
+def test_where_versions_change_too_often_a_batch_fails_and_says_so(tmp_path: Path) -> None:
+    """It would be begun again for ever."""
+
+    async def scenario() -> None:
+        served = Versions(flips(MOST_RESTARTS + 1))
+        async with desk(tmp_path, served=served.served, width=1) as made:
+            await too_often(made, await made.made(lines()))
+            assert len(served.asked) == 10 * (MOST_RESTARTS + 1)
+            assert await made.made(lines()), "the next one is begun with what is served"
+
+    asyncio.run(scenario())
+
+
+def test_services_that_begin_with_another_version_every_time_are_counted_too(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        job_id = ""
+        for version in "abcdefgh"[: MOST_RESTARTS + 1]:
+            begun = asyncio.Event()
+            async with desk(tmp_path, served=partial(never, version, begun), width=1) as made:
+                job_id = job_id or await made.made(lines())
+                async with asyncio.timeout(60):
+                    await begun.wait()
+        last = Versions({})
+        last.now = "abcdefgh"[MOST_RESTARTS + 1]
+        async with desk(tmp_path, served=last.served, width=1) as made:
+            await too_often(made, job_id)
+            assert not last.asked
+
+    asyncio.run(scenario())
+
+
+def never(version: str, begun: asyncio.Event) -> Served:
+    """Answers nothing."""
+
+    async def answer(request: PredictRequest, request_id: str) -> PredictResponse:
+        begun.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    return Served(version, OUTCOMES, answer)
+
+
 @pytest.mark.parametrize("seed", range(8))
-def test_at_any_moment(tmp_path: Path, seed: int) -> None:
+def test_at_any_moment(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exchanges at random rows, of two versions that come and go."""
+    monkeypatch.setattr("service.jobs.versions.MOST_RESTARTS", 100)
     draw = random.Random(seed)
     plan = {row: (draw.choice("ab"), "") for row in draw.sample(range(1, 120), 12)}
     plan = {row: (now, draw.choice(["", "ab".replace(now, "")])) for row, (now, _) in plan.items()}

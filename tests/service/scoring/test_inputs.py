@@ -20,6 +20,7 @@ from service.schemas import MAX_PAGES, PredictRequest
 from service.scoring.inputs import Limits, open_input
 from service.scoring.parquet import sizes
 from service.scoring.rows import Row, row_of_json, user_in
+from service.scoring.threads import Stop, Stopped
 from tests.service.scoring.building import BAD, dataset, documents, gzipped, ndjson, nested
 
 Write = Callable[[Path, Sequence[dict[str, Any]]], Path]
@@ -122,7 +123,6 @@ def test_of_a_long_history_the_newest_sessions_are_read(tmp_path: Path) -> None:
         (gzipped, Limits(bytes=200), "HETLM_BATCH_MAX_BYTES"),
         (dataset, Limits(bytes=200), "HETLM_BATCH_MAX_BYTES"),
         (dataset, Limits(row_group_bytes=200), "Row group 0 .* HETLM_BATCH_MAX_ROW_GROUP_BYTES"),
-        (ndjson, Limits(row_bytes=60), "Line . .* HETLM_BODY_LIMIT_BYTES"),
     ],
 )
 def test_a_file_beyond_a_limit_is_refused_before_any_work(
@@ -227,7 +227,7 @@ def test_a_small_file_does_not_unfold_into_a_large_memory(tmp_path: Path) -> Non
     assert pool.max_memory() - before < 200_000_000
 
 
-@pytest.mark.parametrize("write", [dataset, nested])
+@pytest.mark.parametrize("write", [dataset, nested, ndjson, gzipped])
 def test_a_row_that_is_too_large_is_still_its_users(tmp_path: Path, write: Write) -> None:
     rows = documents(5)
     rows[2]["sessions"] = [{"started_at": "2026-11-01T10:00:00Z", "pages": ["/bags"] * 400}]
@@ -236,6 +236,77 @@ def test_a_row_that_is_too_large_is_still_its_users(tmp_path: Path, write: Write
     assert [row.number for row in found] == list(range(5))
     assert [row.user_id for row in found] == ["u0", "u1", "u2", "u3", None], "no user has so long a name"
     assert [row.asked.kind for row in found if isinstance(row.asked, ProblemError)] == ["row-too-large"] * 2
+
+
+def lines(path: Path, *rows: bytes) -> Path:
+    path.write_bytes(b"\n".join(rows))
+    return path
+
+
+@pytest.mark.parametrize("more", [0, 1, 5, 6, 1_000, 200_000])
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("ending", [b"", b"\r"])
+def test_a_line_that_is_too_large_is_one_row_and_the_next_is_the_next(
+    tmp_path: Path, more: int, last: bool, ending: bytes
+) -> None:
+    """However the pieces of it fall, and at the end of the file, too."""
+    limits = Limits(row_bytes=200)
+    long = b'{"user_id": "long", "x": "'
+    long += b"y" * (limits.row_bytes + more - len(long))
+    good = [json.dumps({"user_id": name, "sessions": []}).encode() + ending for name in "abc"]
+    rows = [*good, long + ending] if last else [good[0], long + ending, good[1], b"", long + ending, good[2]]
+    path = lines(tmp_path / "file", *rows)
+    source = open_input(path, limits)
+    found = list(source.rows())
+    assert [row.user_id for row in found] == (["a", "b", "c", "long"] if last else ["a", "long", "b", "long", "c"])
+    assert source.count == len(found)
+    assert [row.number for row in found] == list(range(len(found)))
+    kinds = {row.asked.kind for row in found if row.user_id == "long" and isinstance(row.asked, ProblemError)}
+    assert kinds == ({"row-too-large"} if more else {"broken-json"}), "200 bytes are not too many"
+    for start in range(len(found) + 1):
+        assert [row.number for row in source.rows(start)] == list(range(start, len(found)))
+
+
+def test_a_long_line_of_blanks_is_no_row(tmp_path: Path) -> None:
+    one, two = (json.dumps(row).encode() for row in documents(2))
+    path = lines(tmp_path / "file", one, b" " * 300_000, two)
+    assert [row.user_id for row in read(path, limits=Limits(row_bytes=10_000))] == ["u0", "u1"]
+    path = lines(tmp_path / "late", one, b" " * 300_000 + one, two)
+    found = read(path, limits=Limits(row_bytes=10_000))
+    assert [row.user_id for row in found] == ["u0", None, "u1"], "there is something in it, too late to be read"
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [(Limits(row_bytes=100, bytes=50_000), "HETLM_BATCH_MAX_BYTES"), (Limits(row_bytes=100, rows=2), "MAX_ROWS")],
+)
+def test_the_file_keeps_its_limits_whatever_its_lines(tmp_path: Path, limits: Limits, words: str) -> None:
+    path = lines(tmp_path / "file", *[b"x" * 20_000] * 3)
+    problem = problem_of(path, limits)
+    assert (problem.kind, words in problem.detail) == ("file-too-large", True)
+
+
+@pytest.mark.parametrize("write", [Path.write_bytes, lambda path, text: path.write_bytes(gzip.compress(text))])
+def test_an_endless_line_takes_no_memory(tmp_path: Path, write: Callable[[Path, bytes], int]) -> None:
+    path, row = tmp_path / "file", json.dumps(documents(1)[0]).encode()
+    write(path, b'{"user_id": "long", "x": "' + b"y" * 30_000_000 + b"\n" + row)
+    tracemalloc.start()
+    found = read(path, limits=Limits(row_bytes=100_000))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [row.user_id for row in found] == ["long", "u0"]
+    assert most < 3_000_000
+
+
+def test_an_endless_line_can_be_stopped(tmp_path: Path) -> None:
+    path, stop = tmp_path / "file", Stop()
+    path.write_bytes(b"x\n" + b"y" * 1_000_000)
+    source = open_input(path, Limits(row_bytes=10), stop)
+    rows = source.rows()
+    next(rows)
+    stop.set()
+    with pytest.raises(Stopped):
+        next(rows)
 
 
 def test_a_user_is_a_name_or_a_number(tmp_path: Path) -> None:
