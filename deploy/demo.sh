@@ -57,6 +57,7 @@ fi
 cat >&2 <<EOF
 
 $(printf '\033[1;32mServing.\033[0m Ctrl-C stops it.')
+  console        $url/
   predictions    POST $url/predict
   report         $work/report.html
   interface      $url/openapi.json

@@ -2,7 +2,7 @@
 # Install the Debian packages that `make test-system` tests against; what is there already is left alone.
 set -euo pipefail
 
-packages=(redis-server chromium chromium-driver)
+packages=(redis-server chromium chromium-driver prometheus)
 missing=()
 for package in "${packages[@]}"; do
     dpkg-query --show --showformat='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")

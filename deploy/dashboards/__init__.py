@@ -1,0 +1,1 @@
+"""The dashboards as code: `python -m deploy.dashboards` writes the JSON that Grafana provisions."""
