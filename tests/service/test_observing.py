@@ -56,6 +56,8 @@ def test_what_happened_is_counted(bundle: Bundle) -> None:
             now = values(await made.metrics())
         assert before["hetlm_predictions_total", "ok"] == 0
         assert before["hetlm_cache_sessions_total", "hit"] == 0
+        assert before["hetlm_requests_total", "/predict", "503"] == 0, "a share of nothing would be nothing"
+        assert before["hetlm_request_seconds_count", "/predict"] == 0
         assert now["hetlm_bundle_info", "hetlm", bundle.root.name] == 1
         assert {r: now["hetlm_predictions_total", r] for r in ("ok", "engine_down", "no_history", "refused")} == {
             "ok": 2, "engine_down": 1, "no_history": 1, "refused": 1,
