@@ -19,7 +19,10 @@ logger = logging.getLogger(__name__)
 EVERY = 30.0
 """Seconds between two looks."""
 WORTH = 32 << 20
-"""Bytes beyond the least that was ever resident: for less it is not worth the milliseconds that it takes."""
+"""Bytes that must have come since the last time: for less it is not worth the milliseconds that it takes."""
+LONGEST = 600.0
+"""Most seconds between two looks: each that gives back less than `WORTH`, since the process holds what it has, doubles
+them."""
 
 
 def glibc_trim() -> Callable[[], object] | None:
@@ -77,9 +80,14 @@ class Reclaim:
                 await looking
 
     async def _look_after(self, least: int, trim: Callable[[], object]) -> None:
+        pause = self._every
         while True:
-            await asyncio.sleep(self._every)
-            if self._resident() >= least + WORTH:
-                await self._quiet()
-                await asyncio.to_thread(trim)
-                least = min(least, self._resident())  # beside work that goes on more is held than stays
+            await asyncio.sleep(pause)
+            if (before := self._resident()) < least + WORTH:
+                continue
+            await self._quiet()
+            await asyncio.to_thread(trim)
+            after = self._resident()
+            # Beside work that goes on more is held than stays, so the bar is the least that was seen.
+            least = min(least, after)
+            pause = self._every if before - after >= WORTH else min(2 * pause, LONGEST)

@@ -21,6 +21,8 @@ TAG = "hetlm"
 AnyPanel = Builder[dashboard.Panel]
 
 FIRING = 'ALERTS{alertstate="firing", alertname=~"Hetlm.+"}'
+WITHIN = 2.5
+"""Seconds that the objective allows for 99 % of the /predict requests: `le` in deploy/prometheus/rules/slo.yml."""
 
 
 def variable(name: str, label: str, values: str) -> QueryVariable:

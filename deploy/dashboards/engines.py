@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from deploy.dashboards.board import CLUSTER, INSTANCE, VERSION, AnyPanel, board
+from deploy.dashboards.board import CLUSTER, INSTANCE, VERSION, WITHIN, AnyPanel, board
 from deploy.dashboards.panels import BAD, LOOK, NONE, WELL, Query, curves, figure, heat, short, states, up_to
 
 _V = 'instance=~"$instance", bundle=~"$version"'
@@ -73,7 +73,7 @@ def _well() -> Sequence[AnyPanel]:
             "19 of 20 predictions waited at most this long for their engine, its queue included.",
             f'histogram_quantile(0.95, sum by (le) (rate(hetlm_stage_seconds_bucket{{{_V}, stage="generate"}}[5m])))',
             "s",
-            up_to(0.25, 0.5),
+            up_to(WITHIN / 2, WITHIN),
             alert="HetlmLatencyBurnsFast",
             empty="no predictions",
         ),

@@ -78,6 +78,7 @@ class Circuits:
             for cluster in range(clusters)
         }
         self._recovering: set[asyncio.Task[None]] = set()
+        self._stopping = False
         if isinstance(engine, Returning):
             engine.on_return(self._returned)
 
@@ -125,6 +126,7 @@ class Circuits:
         return {cluster: any(up) for cluster, up in found.items()}
 
     async def stop(self) -> None:
+        self._stopping = True  # what fails from now on, fails because of this
         for task in self._recovering:
             task.cancel()
         await asyncio.gather(*self._recovering, return_exceptions=True)
@@ -171,6 +173,8 @@ class Circuits:
                 self._begin_recovery(place, at_once=True)
 
     def _begin_recovery(self, place: _Place, *, at_once: bool = False) -> None:
+        if self._stopping:
+            return
         place.recovery = asyncio.create_task(self._recover(place, at_once=at_once))
         self._recovering.add(place.recovery)
         place.recovery.add_done_callback(self._recovering.discard)

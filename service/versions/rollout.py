@@ -93,7 +93,8 @@ class Rollouts:
         """Until `close`, or the end of the block, rollouts are taken. Once the first bundle's engines have started it
         is remembered, if none was before, and `canary` (its name and share) is begun; where that fails the log says
         why."""
-        self._beginning = asyncio.create_task(self._begin(canary))
+        if not self._closed:  # told to end before it began: nothing may wait for engines that start
+            self._beginning = asyncio.create_task(self._begin(canary))
         try:
             yield
         finally:

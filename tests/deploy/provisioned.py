@@ -7,17 +7,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import yaml
+from tests.deploy.prometheus.reading import Document, groups
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 DASHBOARDS = DEPLOY / "grafana" / "dashboards"
-RULES = DEPLOY / "prometheus" / "rules"
 INTERVALS = {"$__rate_interval": "1m"}
 """What Grafana makes of it where Prometheus asks every 15 seconds: four times that."""
-
-Document = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +64,10 @@ def _value(variable: Document) -> str:
 
 
 def rules() -> list[Rule]:
+    """In the order in which Prometheus evaluates those of a file."""
     found = []
-    for path in sorted(RULES.glob("*.yml")):
-        for group in yaml.safe_load(path.read_text())["groups"]:
-            for rule in group["rules"]:
-                kind = "alert" if "alert" in rule else "record"
-                found.append(Rule(rule[kind], kind, rule["expr"]))
+    for group in groups().values():
+        for rule in group["rules"]:
+            kind = "alert" if "alert" in rule else "record"
+            found.append(Rule(rule[kind], kind, rule["expr"]))
     return found

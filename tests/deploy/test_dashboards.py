@@ -5,23 +5,24 @@ from __future__ import annotations
 import re
 from itertools import combinations
 
-import promql_parser
 import pytest
 import yaml
 
 from deploy.dashboards.__main__ import FOLDER, files
+from deploy.dashboards.board import WITHIN
 from deploy.dashboards.panels import RUNBOOK, number
 from deploy.dashboards.runbook import FILE, chapters
-from tests.deploy import series
-from tests.deploy.promql import grouped_by, made_labels, selectors
-from tests.deploy.provisioned import DEPLOY, Document, asked, dashboards, panels, substituted
+from tests.deploy.prometheus.reading import Document, groups
+from tests.deploy.promql import selectors
+from tests.deploy.provisioned import DEPLOY, asked, dashboards, panels, substituted
+from tests.deploy.series import checked, known
 from tests.service.monitoring.test_documented import rows
 
 FOUR = ("hetlm-batches", "hetlm-clusters", "hetlm-engines", "hetlm-service")
 ALL = dashboards()
 DRAWN = [(name, panel) for name, dashboard in ALL.items() for panel in panels(dashboard) if panel["type"] != "text"]
 EACH = pytest.mark.parametrize(("name", "panel"), DRAWN, ids=[f"{name}-{panel['title']}" for name, panel in DRAWN])
-KNOWN = series.known()
+KNOWN = known()
 
 
 def test_the_files_are_what_the_code_writes() -> None:
@@ -125,7 +126,7 @@ def test_a_panel_asks_for_what_there_is(name: str, panel: Document) -> None:
     for target in panel["targets"]:
         expression = substituted(target["expr"], dashboard)
         assert not re.search(r"\$(?!1\b)", expression), "a variable that the dashboard does not have"
-        labels = _checked(expression)
+        labels = checked(expression)
         assert set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"])) <= labels
     assert [target["refId"] for target in panel["targets"]] == list("ABCDEF"[: len(panel["targets"])])
 
@@ -140,20 +141,20 @@ def test_variables_ask_for_what_there_is() -> None:
                 assert match[2] in KNOWN[match[1]]
 
 
-def _checked(expression: str) -> set[str]:
-    """The labels that its result may have; every series and label that it names is known."""
-    parsed = promql_parser.parse(expression)
-    assert parsed is not None
-    had: set[str] = set()
-    for selector in selectors(expression):
-        assert selector.name in KNOWN, selector.name
-        labels = KNOWN[str(selector.name)]
-        named = {matcher.name for matcher in selector.matchers.matchers}
-        assert named <= labels, (selector.name, named - labels)
-        had |= labels
-    made = made_labels(expression)
-    assert grouped_by(expression) <= had | made, grouped_by(expression) - had
-    return had | made
+def test_the_objective_is_that_of_the_rules() -> None:
+    """Its bound, and what the alerts say of it; the panel counts what the rules do."""
+    rules = groups()["slo"]["rules"]
+    bounds = {
+        matcher.value
+        for rule in rules
+        for selector in selectors(rule["expr"])
+        for matcher in selector.matchers.matchers
+        if matcher.name == "le"
+    }
+    assert bounds == {str(WITHIN)}
+    told = [rule["annotations"]["description"] for rule in rules if rule.get("alert", "").startswith("HetlmLatency")]
+    assert len(told) == 2
+    assert all(f"longer than {WITHIN:g} s;" in one for one in told)
 
 
 def test_nothing_is_drawn_twice_on_a_dashboard() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 
 from service.reclaim import WORTH, Reclaim, glibc_trim, resident
@@ -18,8 +19,8 @@ class Process:
         self.trims = 0
 
     def trim(self) -> None:
-        self.trims += 1
         self.resident = self.held
+        self.trims += 1
 
 
 async def until(true: Callable[[], bool]) -> None:
@@ -81,6 +82,20 @@ def test_what_was_held_for_a_while_does_not_raise_the_bar() -> None:
             trims = process.trims
             await looks(reclaim, process)
         assert process.trims == trims
+
+    asyncio.run(go())
+
+
+def test_a_process_that_holds_what_it_has_is_looked_at_ever_less_often() -> None:
+    async def go() -> None:
+        process = Process()
+        async with made(process).running():
+            process.held += 2 * WORTH
+            process.resident = process.held
+            await until(lambda: process.trims >= 6)  # after 1, 2, 4, ... milliseconds
+            began = time.monotonic()
+            await until(lambda: process.trims >= 8)
+            assert time.monotonic() - began >= 0.064
 
     asyncio.run(go())
 

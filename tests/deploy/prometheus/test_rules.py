@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import re
-from functools import cache
 
 import promql_parser
 import pytest
 import yaml
 
-from service.deploying.engines import EngineServer
-from service.engines.machine import Tuning
-from service.metrics import ROUTES, SECONDS
 from service.settings import Settings, variable
-from tests.deploy import series
 from tests.deploy.prometheus.reading import (
     PROMETHEUS,
     ROOT,
@@ -28,56 +22,15 @@ from tests.deploy.prometheus.reading import (
     scenarios,
     sections,
 )
-from tests.deploy.promql import grouped_by, made_labels, selectors
+from tests.deploy.promql import selectors
+from tests.deploy.series import JOBS, checked, known, words
 
-KNOWN = series.known()
+KNOWN = known()
 RULES = [*records(), *alerts()]
 NAMES = [alert["alert"] for alert in alerts()]
 EXPECTED = expectations()
 EVERY_RULE = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.get("record") or rule["alert"])
 EVERY_ALERT = pytest.mark.parametrize("name", NAMES)
-JOBS = {"hetlm|hetlm-gateway": ("hetlm", "hetlm-gateway"), "engines|hetlm-engine-.+": ("engines", "hetlm-engine-1f-0")}
-"""What the two jobs are called in prometheus.yml, and by the operator, which names them after their Service."""
-STATUSES = ("200", "401", "403", "422", "429", "499", "500", "503")
-
-
-@cache
-def words() -> frozenset[str]:
-    """Every text in the service's code, among them whatever a label's value or an event of the log can be."""
-    trees = [ast.parse(path.read_text()) for path in (ROOT / "service").rglob("*.py")]
-    constants = [node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)]
-    return frozenset(value for value in constants if isinstance(value, str))
-
-
-def there_is(label: str, value: str) -> bool:
-    """Whether some series has this value, or one that fits this pattern."""
-    match label:
-        case "status":
-            return any(re.fullmatch(value, status) for status in STATUSES)
-        case "le":
-            return float(value) in SECONDS
-        case "route":
-            return set(value.split("|")) <= ROUTES
-        case "job":
-            return all(re.fullmatch(value, job) for job in JOBS[value])
-        case "model_name":
-            return re.fullmatch(value, EngineServer(12, Tuning(False, "float32", True), 64, 1, 1).model) is not None
-        case "rule_group":
-            return all(re.fullmatch(value, f"/rules/a.yml;{group['name']}") for group in groups().values())
-        case _:
-            return set(value.split("|")) <= words()
-
-
-def checked(expression: str) -> None:
-    """Every series, label and value that it names is known."""
-    had: set[str] = set()
-    for selector in selectors(expression):
-        assert selector.name in KNOWN, selector.name
-        had |= KNOWN[selector.name]
-        for matcher in selector.matchers.matchers:
-            assert matcher.name in KNOWN[selector.name], (selector.name, matcher.name)
-            assert there_is(matcher.name, matcher.value), (selector.name, str(matcher))
-    assert grouped_by(expression) <= had | made_labels(expression)
 
 
 @EVERY_RULE
@@ -200,7 +153,7 @@ def test_the_runbooks_queries_can_be_asked() -> None:
 
 
 def test_the_runbooks_events_labels_and_settings_exist() -> None:
-    labels = {label for known in KNOWN.values() for label in known}
+    labels = {label for had in KNOWN.values() for label in had}
     settings = {variable(field) for field in Settings.model_fields}
     others = {"redis_url", "redis_acl", "deadline_ms", "unknown_pages", "request_id"}
     for span in spans():

@@ -187,6 +187,36 @@ def test_one_that_is_back_after_the_end_is_not_asked(monkeypatch: pytest.MonkeyP
     run(scenario, monkeypatch)
 
 
+def test_a_request_that_the_end_breaks_off_leaves_nobody_probing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its engine is stopped under it: it fails once nobody recovers any more."""
+
+    class Ending(Engine):
+        def __init__(self) -> None:
+            super().__init__()
+            self.ended = asyncio.Event()
+
+        async def generate(self, request: GenerateRequest) -> list[Path]:
+            await self.ended.wait()
+            raise EngineDown("stopped")
+
+        async def stop(self) -> None:
+            self.ended.set()
+
+    async def whole() -> None:
+        engine = Ending()
+        made = circuits(engine, Meter())
+        asking = asyncio.create_task(made.generate(request(0)))
+        await a_moment()
+        await made.stop()
+        with pytest.raises(EngineDown):
+            await asking
+        engine.tell(None)
+        await a_moment()
+        assert len(asyncio.all_tasks()) == 1, "nobody probes"
+
+    passing(whole, monkeypatch)
+
+
 def test_a_health_check_that_began_before_it_was_back_opens_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """One of another cluster's may take seconds, and all are told at the same time."""
 

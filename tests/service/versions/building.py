@@ -205,15 +205,17 @@ def version_of(folder: Path, name: str) -> str:
 
 @asynccontextmanager
 async def moving(
-    folder: Path, *, factory: Factory | None = None, wait: bool = True, **settings: object
+    folder: Path, *, factory: Factory | None = None, wait: bool = True, leave: bool = False, **settings: object
 ) -> AsyncIterator[Moving]:
-    """`wait`: until the engines have started."""
+    """`wait`: until the engines have started. `leave`: it is told to end before it begins."""
     factory, log = factory or Factory(), io.StringIO()
     own = Settings.model_validate({"bundles": folder, "probe_seconds": 0.05, "drain_seconds": 20, **settings})
     bundle = load(own)
     makers = Makers(factory.make, lambda bundle: factory.encoder(bundle))  # whichever it is then
     store = MemoryStore()
     service = build(own, bundle, factory.make(bundle), factory.encoder(bundle), store, stream=log, makers=makers)
+    if leave:
+        service.leave()
     async with service.app.router.lifespan_context(service.app):
         if wait:
             await service.health.started()

@@ -88,6 +88,14 @@ def test_a_canary_of_the_start_is_given_up(folder: Path, known: Known) -> None:
     asyncio.run(scenario())
 
 
+def test_told_to_end_before_it_began_it_waits_for_no_engine(folder: Path) -> None:
+    async def scenario() -> None:
+        async with asyncio.timeout(60), moving(folder, factory=held("v1"), wait=False, leave=True):
+            pass
+
+    asyncio.run(scenario())
+
+
 class Slow:
     """Instead of `Memory.write`: begins, and goes on when it is told to; `error` is raised then."""
 
