@@ -87,7 +87,6 @@ APART = (
     Apart("docs/batch.md", ONE_RAY, "parsed", "starts a Ray, which tests/service/scoring/test_ray_cluster.py does"),
     Apart("docs/results/globo.md", "hetlm ingest clicks.parquet", "parsed", REAL),
     Apart("docs/results/globo-by-time.md", "hetlm ingest clicks.parquet", "parsed", REAL),
-    Apart("docs/results/small.md", "hetlm ingest paths_unfinished.tsv.gz", "parsed", "needs a real log"),
     Apart("docs/results/operations.md", "deploy/system-packages.sh", "read", "installs packages, as root"),
     Apart("docs/results/operations.md", "python -m pytest", "parsed", "run by make test-system"),
     Apart("docs/results/reliability.md", "python -m loadtest.soak", "parsed", SOAK),
