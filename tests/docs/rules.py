@@ -87,6 +87,7 @@ APART = (
     Apart("docs/batch.md", ONE_RAY, "parsed", "starts a Ray, which tests/service/scoring/test_ray_cluster.py does"),
     Apart("docs/results/globo.md", "hetlm ingest clicks.parquet", "parsed", REAL),
     Apart("docs/results/globo-by-time.md", "hetlm ingest clicks.parquet", "parsed", REAL),
+    Apart("docs/results/taobao.md", "for fold in 0 1 2 3 4", "parsed", REAL),
     Apart("docs/results/operations.md", "deploy/system-packages.sh", "read", "installs packages, as root"),
     Apart("docs/results/operations.md", "python -m pytest", "parsed", "run by make test-system"),
     Apart("docs/results/reliability.md", "python -m loadtest.soak", "parsed", SOAK),
