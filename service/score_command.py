@@ -184,7 +184,7 @@ def _run(
     from service.scoring.results import schema
     from service.scoring.resume import Busy, Unfinished, run_of
     from service.scoring.rows import defaults_of
-    from service.scoring.scorer import Work
+    from service.scoring.scorer import Terms, Work
     from service.scoring.served import Served
     from service.scoring.threads import Stop
 
@@ -214,7 +214,7 @@ def _run(
             else:
                 service = service_of(settings, bundle)
                 served = Served(version, outcomes, partial(service.pipeline.answer, patient=True))
-                work = Work(source, parts, served, complete, LABEL, stop)
+                work = Work(source, parts, Terms(served, complete, LABEL, stop))
                 scored = asyncio.run(_score(service, work, settings.batch_concurrency))
             with progress("Writing the result", 1, "files") as advance:
                 parts.assemble(out, form)

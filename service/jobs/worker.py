@@ -21,7 +21,7 @@ from service.scoring.inputs import Limits, open_input
 from service.scoring.parts import Parts, disk_full
 from service.scoring.results import Tally, schema
 from service.scoring.rows import defaults_of
-from service.scoring.scorer import Scorer, Work
+from service.scoring.scorer import Scorer, Terms, Work
 from service.scoring.served import Served, VersionGone
 from service.scoring.threads import Stop, in_thread, unbroken
 
@@ -220,7 +220,7 @@ class Worker:
             self._storage.parts(job.id), schema(served.outcomes), self._rules.chunk_rows, source.count, served.version
         )
         options = defaults_of(job.options, datetime.fromtimestamp(job.created, UTC))
-        work = Work(source, parts, served, options, job.id, stop)
+        work = Work(source, parts, Terms(served, options, job.id, stop))
 
         async def keep(tally: Tally) -> None:
             await self._save(replace(job, tally=tally))

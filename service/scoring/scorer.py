@@ -38,23 +38,16 @@ class Terms:
     served: Served
     options: PredictOptions
     label: str
-    stop: Stop
+    stop: Stop = field(default_factory=Stop)
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A file to score, and its `Terms`."""
+    """A file to score."""
 
     source: Source
     parts: Parts
-    served: Served
-    options: PredictOptions
-    label: str
-    stop: Stop = field(default_factory=Stop)
-
-    @property
-    def terms(self) -> Terms:
-        return Terms(self.served, self.options, self.label, self.stop)
+    terms: Terms
 
 
 class Scorer:
@@ -81,7 +74,7 @@ class Scorer:
         awaited after every chunk that is safe on the disk. Raises `ProblemError` where the input breaks off, `OSError`,
         and `VersionGone`, after which only what is left is to be scored if the same version is served again.
         """
-        parts, stop = work.parts, work.stop
+        parts, stop = work.parts, work.terms.stop
         self._engine_lost = False
         kept = await stop.in_thread(parts.resume, stop)
         report(kept)

@@ -20,7 +20,7 @@ from service.scoring.inputs import Limits, open_input
 from service.scoring.parts import Parts
 from service.scoring.results import Tally, schema
 from service.scoring.rows import defaults_of
-from service.scoring.scorer import Scorer, Work
+from service.scoring.scorer import Scorer, Terms, Work
 from tests.service.scoring.building import OUTCOMES, VERSION, Answering, dataset, documents, served
 
 PAGE = Path(__file__).parents[3] / "docs" / "batch.md"
@@ -40,9 +40,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = dataset(root / "histories.parquet", rows, row_group=50)
     source = open_input(path, Limits())
     parts = Parts(root / "parts", schema(OUTCOMES), 50, source.count, VERSION)
-    work = Work(
-        source, parts, served(Answering()), defaults_of(PredictOptions(), datetime(2026, 12, 1, tzinfo=UTC)), "t"
-    )
+    options = defaults_of(PredictOptions(), datetime(2026, 12, 1, tzinfo=UTC))
+    work = Work(source, parts, Terms(served(Answering()), options, "t"))
 
     async def kept(_: Tally) -> None:
         """Nothing to note down."""

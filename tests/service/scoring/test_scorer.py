@@ -23,7 +23,7 @@ from service.scoring.inputs import Limits, open_input
 from service.scoring.parts import Parts
 from service.scoring.results import Record, Tally, schema
 from service.scoring.rows import asked_with, defaults_of
-from service.scoring.scorer import Scorer, Work
+from service.scoring.scorer import Scorer, Terms, Work
 from service.scoring.served import Answer, Served, VersionGone
 from service.scoring.threads import Stop, in_thread
 from tests.service.building import running
@@ -44,7 +44,8 @@ def work_on(
 ) -> Work:
     source = open_input(path, Limits())
     parts = Parts(root / "parts", schema(OUTCOMES), chunk, source.count, version)
-    return Work(source, parts, served(answer, version), defaults_of(options or PredictOptions(), NOW), "t")
+    complete = defaults_of(options or PredictOptions(), NOW)
+    return Work(source, parts, Terms(served(answer, version), complete, "t"))
 
 
 async def kept(_: Tally) -> None:
@@ -245,7 +246,7 @@ def test_a_batch_answers_as_single_requests_do(bundle: Bundle, tmp_path: Path) -
     async def scenario() -> list[dict[str, Any]]:
         async with running(bundle) as made:
             model = Served(version, (), partial(made.service.pipeline.answer, patient=True))
-            tally = await Scorer(LOG, width=4).score(Work(source, parts, model, defaults, "t"), ignored, kept)
+            tally = await Scorer(LOG, width=4).score(Work(source, parts, Terms(model, defaults, "t")), ignored, kept)
             assert tally == Tally(12, 0, 0)
             singles = []
             for row in rows:

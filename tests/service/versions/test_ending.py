@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -112,18 +113,25 @@ class Slow:
     write = staticmethod(Memory.write)
 
 
+@asynccontextmanager
+async def left_while_remembering(folder: Path, slow: Slow) -> AsyncIterator[tuple[Moving, str]]:
+    """The service was told to end while v2 was being remembered; and what its rollout was told then."""
+    async with moving(folder) as made:
+        asking = asyncio.create_task(made.activate("v2", 503))
+        await made.until(slow.begun.is_set)
+        made.service.leave()
+        slow.go.set()
+        yield made, (await asking)["detail"]
+
+
 def test_what_is_remembered_meanwhile_is_served(folder: Path, known: Known, monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise the next start would serve what was said to have been given up."""
     slow = Slow()
     monkeypatch.setattr(Memory, "write", lambda *arguments: slow.instead(*arguments))
 
     async def scenario() -> None:
-        async with moving(folder) as made:
-            asking = asyncio.create_task(made.activate("v2", 503))
-            await made.until(slow.begun.is_set)
-            made.service.leave()
-            slow.go.set()
-            assert "v2 is served" in (await asking)["detail"]
+        async with left_while_remembering(folder, slow) as (made, told):
+            assert "v2 is served" in told
             await answers_as(made, known, "v2")
             assert remembered(folder) == "v2"
         assert [engine.stops for engine in made.factory.made] == [1, 1]
@@ -138,12 +146,8 @@ def test_what_could_not_be_remembered_meanwhile_is_not_served(
     monkeypatch.setattr(Memory, "write", lambda *arguments: slow.instead(*arguments))
 
     async def scenario() -> None:
-        async with moving(folder) as made:
-            asking = asyncio.create_task(made.activate("v2", 503))
-            await made.until(slow.begun.is_set)
-            made.service.leave()
-            slow.go.set()
-            assert "v1 is served" in (await asking)["detail"]
+        async with left_while_remembering(folder, slow) as (made, told):
+            assert "v1 is served" in told
             await made.until(lambda: made.factory.running == ["v1"])
             await answers_as(made, known, "v1")
             assert remembered(folder) == "v1"
