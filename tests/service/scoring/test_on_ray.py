@@ -25,18 +25,8 @@ from service.scoring.parts import Part, Parts
 from service.scoring.results import Tally, schema
 from service.scoring.rows import defaults_of
 from service.settings import Settings
-from tests import tiny
 from tests.service.scoring.building import BAD, dataset, documents, ndjson
-from tests.service.scoring.test_score_command import ROOT, invoke, rounded, scored
-
-AS_OF = "2026-12-01T00:00:00Z"
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("ray") / "bundle"
-    tiny.bundle(directory, encoder="markov")
-    return directory
+from tests.service.scoring.test_score_command import AS_OF, ROOT, invoke, rounded, scored
 
 
 @pytest.fixture

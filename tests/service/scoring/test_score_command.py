@@ -27,20 +27,11 @@ from service.cache.memory import MemoryStore
 from service.cli import register
 from service.scoring.resume import Unfinished
 from service.settings import Settings
-from tests import tiny
 from tests.service.scoring.building import BAD, dataset, documents, ndjson
 from tests.service.scoring.test_parts import largest_file
 
 ROOT = Path(__file__).parents[3]
 AS_OF = "2026-12-01T00:00:00Z"
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle that needs nothing but itself."""
-    directory = tmp_path_factory.mktemp("own") / "bundle"
-    tiny.bundle(directory, encoder="markov")
-    return directory
 
 
 def invoke(*words: str | Path) -> Result:
