@@ -6,8 +6,11 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 
+import httpx
 import pytest
 
+from loadtest.answers import BatchJob
+from loadtest.client import ServiceError
 from loadtest.soak import cancellations, faults, interface, kills, mixed, recovery
 from loadtest.soak.report import Section
 from tests import tiny
@@ -55,6 +58,37 @@ def test_recovery_of_the_embedded_engine(bundle: Path, tmp_path: Path, monkeypat
 
 def test_a_killed_batch(bundle: Path, tmp_path: Path) -> None:
     held(kills.run(bundle, tmp_path, kills=1))
+
+
+def test_a_machine_too_fast_for_the_file_gets_a_longer_one(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kills, "ROWS_PER_KILL", 5)
+    monkeypatch.setattr(kills, "LONGEST_LIFE", 0.0)
+    looks: list[int] = []
+    look = kills._look
+
+    async def until_done(client: httpx.AsyncClient, job_id: str) -> BatchJob:
+        """The first life is as long as its file needs."""
+        looks.append(1)
+        if len(looks) == 1:
+            await kills._ended(client, job_id)
+        return await look(client, job_id)
+
+    monkeypatch.setattr(kills, "_look", until_done)
+    found = held(kills.run(bundle, tmp_path, kills=1))
+    rows = found.details["rows"]
+    assert isinstance(rows, int)
+    assert rows >= 20, "the first file, of ten rows, was done before the kill"
+
+
+def test_a_file_that_no_life_is_short_enough_for(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def done(*_: object) -> None:
+        return None
+
+    monkeypatch.setattr(kills, "_killed", done)
+    with pytest.raises(ServiceError, match="61,440 rows was done before the last of 1 kills"):
+        asyncio.run(kills.run(bundle, tmp_path, kills=1))
 
 
 def test_the_interface(bundle: Path, tmp_path: Path) -> None:
