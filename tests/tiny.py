@@ -6,10 +6,11 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from browsing.bundle import (
     FALLBACK,
@@ -40,6 +41,10 @@ SIX_PAGES = ("/cart", "/purchase", "/", "/bags", "/bags/tote", "/shoes")
 """A vocabulary on which every session can be enumerated; both outcomes are in it."""
 
 
+Family = Literal["llama", "qwen2", "opt"]
+FAMILIES: tuple[Family, ...] = get_args(Family)
+
+
 class TinyEncoder:
     """Stands in for SBERT where its 91 MB would be in the way: a session's vector is a hash of its pages."""
 
@@ -66,27 +71,43 @@ def vocabulary(pages: Sequence[str] = SIX_PAGES) -> Vocabulary:
 
 
 def predictor(
-    directory: Path, vocabulary: Vocabulary, *, seed: int = 0, positions: int = 64, hidden: int = 64, layers: int = 2
+    directory: Path,
+    vocabulary: Vocabulary,
+    *,
+    seed: int = 0,
+    positions: int = 64,
+    hidden: int = 64,
+    layers: int = 2,
+    family: Family = "llama",
 ) -> Path:
-    """A random Llama as a plain Hugging Face directory, heads 32 wide (vLLM's least). Its distributions are far from
-    uniform and depend on the whole prefix."""
-    config = LlamaConfig(
+    """A random model, a Llama by default, as a plain Hugging Face directory, heads 32 wide (vLLM's least). Its
+    distributions are far from uniform and depend on the whole prefix."""
+    sizes: dict[str, object] = {
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": hidden // 32,
+        "tie_word_embeddings": False,
+    }
+    if family == "opt":
+        sizes |= {"ffn_dim": 2 * hidden, "word_embed_proj_dim": hidden, "init_std": 0.15}
+    else:
+        kv_heads = 1 if family == "qwen2" else hidden // 32  # fewer than heads, as Qwen's and SmolLM's are
+        sizes |= {"intermediate_size": 2 * hidden, "num_key_value_heads": kv_heads, "initializer_range": 0.15}
+    config = AutoConfig.for_model(
+        family,
         vocab_size=len(vocabulary),
-        hidden_size=hidden,
-        intermediate_size=2 * hidden,
-        num_hidden_layers=layers,
-        num_attention_heads=hidden // 32,
-        num_key_value_heads=hidden // 32,
         max_position_embeddings=positions,
-        initializer_range=0.15,
         pad_token_id=0,
         bos_token_id=1,
         eos_token_id=2,
-        tie_word_embeddings=False,
+        **sizes,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = LlamaForCausalLM(config)
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        for name, parameter in model.named_parameters():
+            if "norm" in name or name.endswith("bias"):  # ones and zeros as they come: nobody would see them left out
+                parameter.data += 0.1 * torch.randn_like(parameter)
     directory.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(directory, safe_serialization=True)
     vocabulary.save(directory)
@@ -94,11 +115,18 @@ def predictor(
 
 
 def predictors(
-    directory: Path, vocabulary: Vocabulary, clusters: int = 2, *, seed: int = 0, positions: int = 64
+    directory: Path,
+    vocabulary: Vocabulary,
+    clusters: int = 2,
+    *,
+    seed: int = 0,
+    positions: int = 64,
+    family: Family = "llama",
 ) -> list[Path]:
     """One distinct predictor per cluster, under `directory/cluster-<k>`."""
     return [
-        predictor(directory / f"cluster-{k}", vocabulary, seed=seed + k, positions=positions) for k in range(clusters)
+        predictor(directory / f"cluster-{k}", vocabulary, seed=seed + k, positions=positions, family=family)
+        for k in range(clusters)
     ]
 
 

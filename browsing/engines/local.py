@@ -6,13 +6,17 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path as FilePath
 from queue import Empty, SimpleQueue
 
 import torch
 
 from browsing.engine import EngineDown, EngineError, EngineTimeout, GenerateRequest, Path
-from browsing.engines.rollout import Job, Part, Predictor, run_batch
+from browsing.engines.continuous import Continuous
+from browsing.engines.job import Core, Job
+from browsing.engines.llamas import Llamas
+from browsing.engines.rollout import Predictor, Rollouts
 from browsing.vocabulary import BOS, NEVER
 
 HEALTH_SECONDS = 5.0
@@ -21,10 +25,12 @@ HEALTH_SECONDS = 5.0
 class LocalEngine:
     """Implements `browsing.engine.Engine` on in-process torch.
 
-    One worker thread owns the models. Requests that arrive together, or while it is busy, form its next batch: one
-    cluster, at most `max_rows` paths. Each distinct prompt is read once and its cache shared out to all its paths; a
-    path that ended leaves the batch. A path depends on its request alone, but for the rounding of float sums: beside
-    other rows a probability may differ by 1e-7, and a draw only where its random number lies that close to a boundary.
+    One worker thread owns the models. Small Llamas of one shape, as training makes them, advance together, a step at a
+    time: requests of all clusters join between two steps (`browsing.engines.continuous`). Other models are run one
+    batch after another, each of one cluster (`browsing.engines.rollout`). Either way at most `max_rows` paths are
+    computed at once, each distinct prompt is read once for all its paths, and a path that ended is computed no further.
+    A path depends on its request alone, but for the rounding of float sums: beside other rows a probability may differ
+    by 1e-6, and a draw only where its random number lies that close to a boundary.
     """
 
     def __init__(
@@ -44,6 +50,7 @@ class LocalEngine:
         self._max_rows = max_rows
         self._dtype = dtype
         self._predictors: list[Predictor] = []
+        self._llamas: Llamas | None = None
         self._worker: _Worker | None = None
         self._arrived: list[Job] = []
 
@@ -52,7 +59,8 @@ class LocalEngine:
         if self._worker is not None:
             return
         await _in_thread(self._load)
-        self._worker = _Worker(self._predictors, self._max_rows, self._threads)
+        stopping = threading.Event()
+        self._worker = _Worker(self._core(stopping), stopping, self._threads)
         dead = [k for k, alive in (await self.healthy()).items() if not alive]
         if dead:
             await self.stop()
@@ -82,9 +90,10 @@ class LocalEngine:
         for request in requests:
             self._check(request)
         jobs = [Job(request) for request in requests]
-        pending = _parts(jobs, self._max_rows)
-        while pending:
-            run_batch(self._predictors, _take(pending, self._max_rows))
+        core = self._core(threading.Event())
+        core.submit(jobs)
+        while core.busy:
+            core.step()
         return [job.future.result() for job in jobs]
 
     async def healthy(self) -> dict[int, bool]:
@@ -95,7 +104,7 @@ class LocalEngine:
         """Returns when the worker has ended: after the step that it is at. Who does not want to wait for one that is
         stuck cancels this: the worker's thread holds up neither the event loop's others nor the end of the process."""
         worker, self._worker = self._worker, None
-        self._predictors = []
+        self._predictors, self._llamas = [], None
         if worker is not None:
             await asyncio.wrap_future(worker.stop())
 
@@ -121,7 +130,16 @@ class LocalEngine:
                 predictors.append(Predictor.load(directory, self._dtype))
             except (OSError, ValueError, RuntimeError) as error:
                 raise EngineError(f"{directory}: cannot be loaded as a causal language model: {error}") from error
+        models = [predictor.model for predictor in predictors]
+        if self._dtype == torch.float32 and Llamas.take(models):
+            self._llamas = Llamas(models, max(self._max_rows, predictors[0].positions))
+            predictors = [replace(predictor, model=None) for predictor in predictors]
         self._predictors = predictors
+
+    def _core(self, stopping: threading.Event) -> Core:
+        if self._llamas is not None:
+            return Continuous(self._llamas, self._max_rows)
+        return Rollouts(self._predictors, self._max_rows, stopping)
 
     def _check(self, request: GenerateRequest) -> None:
         if not 0 <= request.cluster < len(self._predictors):
@@ -139,16 +157,19 @@ class LocalEngine:
             raise ValueError("nothing is allowed: every token is forbidden")
 
 
+def advance(core: Core) -> None:
+    """The worker's every step: the one place at which it computes."""
+    core.step()
+
+
 class _Worker:
     """The thread that owns the models, and its queue."""
 
-    def __init__(self, predictors: Sequence[Predictor], max_rows: int, threads: int | None) -> None:
-        self._predictors = predictors
-        self._max_rows = max_rows
+    def __init__(self, core: Core, stopping: threading.Event, threads: int | None) -> None:
+        self._core = core
         self._threads = threads
         self._queue: SimpleQueue[list[Job] | None] = SimpleQueue()
-        self._pending: list[Part] = []
-        self._stopping = threading.Event()
+        self._stopping = stopping
         self._dead = threading.Event()
         self._ended: Future[None] = Future()
         self._ended.set_running_or_notify_cancel()  # who gives up waiting for it does not end it
@@ -157,7 +178,7 @@ class _Worker:
     def submit(self, jobs: list[Job]) -> None:
         self._queue.put(jobs)
         if self._dead.is_set():  # looked at after the put: whichever side comes second finds the jobs
-            self._fail_all(EngineDown("the local engine's worker has died"))
+            self._fail_waiting(EngineDown("the local engine's worker has died"))
 
     def stop(self) -> Future[None]:
         """Fail what is waiting or running; the future is done when the thread has nothing left to do."""
@@ -172,35 +193,30 @@ class _Worker:
         except BaseException as error:  # whatever it is, nobody may wait for a thread that is gone
             why = EngineDown(f"the local engine's worker died: {type(error).__name__}")
         self._dead.set()
-        self._fail_all(why)
+        self._core.fail_all(why)
+        self._fail_waiting(why)
         self._ended.set_result(None)
 
     def _work(self) -> None:
         if self._threads is not None:
             torch.set_num_threads(self._threads)
         while not self._stopping.is_set():
-            if not self._pending:
-                self._pending += _parts(self._queue.get() or [], self._max_rows)
+            if not self._core.busy:
+                self._core.submit(self._queue.get() or [])
             while not self._queue.empty():
-                self._pending += _parts(self._queue.get() or [], self._max_rows)
-            if self._pending:
-                batch = _take(self._pending, self._max_rows)
-                try:
-                    run_batch(self._predictors, batch, self._stopping)
-                except BaseException:
-                    self._pending += batch
-                    raise
+                self._core.submit(self._queue.get() or [])
+            if self._core.busy and not self._stopping.is_set():
+                advance(self._core)
 
-    def _fail_all(self, error: EngineError) -> None:
+    def _fail_waiting(self, error: EngineError) -> None:
         """May run in two threads at once: every job is failed by one of them."""
-        pending, self._pending = self._pending, []
         while True:
             try:
-                pending += _parts(self._queue.get_nowait() or [], self._max_rows)
+                jobs = self._queue.get_nowait()
             except Empty:
-                break
-        for part in pending:
-            part.job.fail(error)
+                return
+            for job in jobs or []:
+                job.fail(error)
 
 
 async def _in_thread(call: Callable[[], None]) -> None:
@@ -218,28 +234,3 @@ async def _in_thread(call: Callable[[], None]) -> None:
 
     threading.Thread(target=run, name="hetlm-local-load", daemon=True).start()
     await asyncio.wrap_future(done)
-
-
-def _parts(jobs: Sequence[Job], max_rows: int) -> list[Part]:
-    return [
-        Part(job, first, min(first + max_rows, job.request.samples))
-        for job in jobs
-        for first in range(0, job.request.samples, max_rows)
-    ]
-
-
-def _take(pending: list[Part], max_rows: int) -> list[Part]:
-    """Remove from `pending` the next batch: the oldest part and those of its cluster that fit beside it, in order."""
-    cluster = pending[0].job.request.cluster
-    taken: list[Part] = []
-    left: list[Part] = []
-    rows = 0
-    for part in pending:
-        size = part.last - part.first
-        if part.job.request.cluster == cluster and rows + size <= max_rows:
-            rows += size
-            taken.append(part)
-        else:
-            left.append(part)
-    pending[:] = left
-    return taken

@@ -1,11 +1,12 @@
-"""One batch of paths: a plain key-value-cache loop over a `transformers` model, the core of the embedded engine."""
+"""Batches of paths one after another: a plain key-value-cache loop over any causal model of `transformers`.
+
+The embedded engine's core for models that `browsing.engines.llamas` does not know.
+"""
 
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, InvalidStateError
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any
@@ -15,49 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from browsing.engine import EngineError, EngineTimeout, GenerateRequest, Path
-from browsing.engines.sampling import noise
+from browsing.engine import EngineError, Path
+from browsing.engines.job import Job, Part, parts
 from browsing.vocabulary import EOS, NEVER, PAD
-
-
-class Job:
-    """One request on its way: its random numbers, the paths finished so far, and where the answer goes."""
-
-    def __init__(self, request: GenerateRequest) -> None:
-        self.request = request
-        self.expires = time.monotonic() + request.deadline
-        self.future: Future[list[Path]] = Future()
-        self.uniforms = noise(request)
-        self._paths: dict[int, Path] = {}
-
-    def add(self, sample: int, path: Path) -> None:
-        self._paths[sample] = path
-        if len(self._paths) == self.request.samples:
-            self._settle(lambda: self.future.set_result([self._paths[s] for s in range(self.request.samples)]))
-
-    def fail(self, error: Exception) -> None:
-        self._settle(lambda: self.future.set_exception(error))
-
-    def over(self) -> bool:
-        """Whether nobody waits for more: answered, cancelled, or out of time."""
-        if not self.future.done() and time.monotonic() > self.expires:
-            self.fail(EngineTimeout(f"no complete answer within {self.request.deadline} s"))
-        return self.future.done()
-
-    def _settle(self, settle: Callable[[], None]) -> None:
-        try:
-            settle()
-        except InvalidStateError:  # cancelled in this very moment
-            return
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Samples `first`..`last - 1` of a job: what one batch takes of it."""
-
-    job: Job
-    first: int
-    last: int
 
 
 @dataclass(slots=True)
@@ -78,16 +39,56 @@ class Predictor:
         return cls(model, int(model.config.vocab_size), int(model.config.max_position_embeddings))
 
 
-def run_batch(predictors: Sequence[Predictor], parts: list[Part], stopping: threading.Event | None = None) -> None:
-    """Answer the parts of one cluster. Never raises: a job's error is its future's."""
-    parts = [part for part in parts if not part.job.over()]
-    if not parts:
-        return
-    try:
-        _generate(predictors[parts[0].job.request.cluster].model, _Rows.of(parts), stopping)
-    except Exception as error:  # the worker must outlive whatever torch raises
-        for part in parts:
-            part.job.fail(EngineError(f"the predictor failed: {error}"))
+class Rollouts:
+    """Implements `browsing.engines.job.Core`: a step is a whole batch, of one cluster and at most `max_rows` paths."""
+
+    def __init__(self, predictors: Sequence[Predictor], max_rows: int, stopping: threading.Event) -> None:
+        """`stopping`: ends a batch between two tokens."""
+        self._predictors = predictors
+        self._max_rows = max_rows
+        self._stopping = stopping
+        self._pending: list[Part] = []
+        self._taken: list[Part] = []
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        self._pending += parts(jobs, self._max_rows)
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._pending)
+
+    def step(self) -> None:
+        self._taken = _take(self._pending, self._max_rows)
+        batch = [part for part in self._taken if not part.job.over()]
+        if batch:
+            try:
+                model = self._predictors[batch[0].job.request.cluster].model
+                _generate(model, _Rows.of(batch), self._stopping)
+            except Exception as error:  # the worker must outlive whatever torch raises
+                for part in batch:
+                    part.job.fail(EngineError(f"the predictor failed: {error}"))
+        self._taken = []
+
+    def fail_all(self, error: Exception) -> None:
+        for part in (*self._taken, *self._pending):
+            part.job.fail(error)
+        self._taken, self._pending = [], []
+
+
+def _take(pending: list[Part], max_rows: int) -> list[Part]:
+    """Remove from `pending` the next batch: the oldest part and those of its cluster that fit beside it, in order."""
+    cluster = pending[0].job.request.cluster
+    taken: list[Part] = []
+    left: list[Part] = []
+    rows = 0
+    for part in pending:
+        if part.job.request.cluster == cluster and rows + part.rows <= max_rows:
+            rows += part.rows
+            taken.append(part)
+        else:
+            left.append(part)
+    pending[:] = left
+    return taken
 
 
 @dataclass(slots=True)
@@ -133,7 +134,7 @@ def _padded(ids: Sequence[tuple[int, ...]]) -> Tensor:
 
 
 @torch.inference_mode()
-def _generate(model: Any, rows: _Rows, stopping: threading.Event | None) -> None:
+def _generate(model: Any, rows: _Rows, stopping: threading.Event) -> None:
     """Sample every row to its end, answering each job as soon as its last path is complete."""
     logits, cache, mask, lengths = _read(model, [job.request.prompt for job, _ in rows.owners])
     jobs = dict.fromkeys(job for job, _ in rows.owners)
@@ -155,7 +156,7 @@ def _generate(model: Any, rows: _Rows, stopping: threading.Event | None) -> None
             W = len(job.request.watched)
             tokens = tuple(map(int, rows.tokens[row, :step]))
             job.add(sample, Path(tokens, rows.probabilities[row, :step, :W].copy(), tokens[-1] == EOS))
-        if stopping is not None and stopping.is_set():
+        if stopping.is_set():
             for job in jobs:
                 job.fail(EngineError("the local engine was stopped"))
         over = {job for job in jobs if job.over()}

@@ -92,10 +92,10 @@ def counting(run: Callable[[Coroutine[object, object, T]], T], to: Path) -> Call
 def main() -> None:
     import browsing.engines.local as local
     from browsing.cli import main as hetlm
-    from browsing.engines.rollout import run_batch
+    from browsing.engines.local import advance
 
-    bomb, clock = Bomb(run_batch), Clock(time.time)
-    setattr(local, "run_batch", bomb)  # noqa: B010 - the name that the engine's thread looks up
+    bomb, clock = Bomb(advance), Clock(time.time)
+    setattr(local, "advance", bomb)  # noqa: B010 - the name that the engine's thread looks up
     time.time = clock
     signal.signal(signal.SIGUSR1, lambda *_: bomb.light())
     signal.signal(signal.SIGUSR2, lambda *_: clock.turn())

@@ -10,6 +10,7 @@ from pathlib import Path as FilePath
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from browsing.engine import MAX_WATCHED, EngineError, EngineTimeout, GenerateRequest, Path
 from browsing.engines.local import LocalEngine
@@ -41,10 +42,13 @@ class TestTable(EngineContract):
 
 
 class TestLocal(EngineContract, ContextContract):
-    @pytest.fixture(scope="class")
+    """Llamas and Qwens advance together; OPTs are run batch by batch."""
+
+    @pytest.fixture(scope="class", params=tiny.FAMILIES)
     @classmethod
-    def subject(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
-        directories = tiny.predictors(tmp_path_factory.mktemp("local"), tiny.vocabulary(), 2)
+    def subject(cls, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
+        root = tmp_path_factory.mktemp("local")
+        directories = tiny.predictors(root, tiny.vocabulary(), 2, family=request.param, seed=4)
         with asyncio.Runner() as runner:
             engine = LocalEngine(directories, threads=1)
             runner.run(engine.start())
@@ -52,9 +56,16 @@ class TestLocal(EngineContract, ContextContract):
             runner.run(engine.stop())
 
 
+@pytest.fixture(scope="module", params=("llama", "opt"))
+def family(request: pytest.FixtureRequest) -> tiny.Family:
+    """One for each of the two ways in which the embedded engine computes."""
+    found: tiny.Family = request.param
+    return found
+
+
 @pytest.fixture(scope="module")
-def directories(tmp_path_factory: pytest.TempPathFactory) -> list[FilePath]:
-    return tiny.predictors(tmp_path_factory.mktemp("predictors"), tiny.vocabulary(), 2)
+def directories(tmp_path_factory: pytest.TempPathFactory, family: tiny.Family) -> list[FilePath]:
+    return tiny.predictors(tmp_path_factory.mktemp("predictors"), tiny.vocabulary(), 2, family=family)
 
 
 def _tokens(paths: list[Path]) -> list[tuple[int, ...]]:
@@ -120,19 +131,27 @@ def test_draw_never_falls_off_the_end() -> None:
     assert drawn.tolist() == [5, 7]
 
 
-def test_a_broken_model_is_an_error_of_its_cluster(tmp_path: FilePath) -> None:
-    directories = tiny.predictors(tmp_path, tiny.vocabulary(), 2)
+def test_a_broken_model_is_an_error_of_its_cluster(tmp_path: FilePath, family: tiny.Family) -> None:
+    vocabulary = tiny.vocabulary()
+    directories = tiny.predictors(tmp_path, vocabulary, 2, family=family)
+    good = [GenerateRequest(1, prompt, 4, 6, watched=(EOS, 5), seed=3) for prompt in PROMPTS]
+    expected = LocalEngine(directories).generate_batch(good)
+    weights = load_file(directories[0] / "model.safetensors")
+    weights[next(name for name in weights if "embed_tokens" in name)][4:] = torch.nan
+    save_file(weights, directories[0] / "model.safetensors", {"format": "pt"})
     engine = LocalEngine(directories)
-    request = GenerateRequest(0, PROMPTS[0], 2, 3)
-    engine.generate_batch([request])
-    with torch.no_grad():
-        engine._predictors[0].model.lm_head.weight.fill_(torch.nan)
-    with pytest.raises(EngineError, match="not numbers"):
-        engine.generate_batch([request])
-    assert len(engine.generate_batch([replace(request, cluster=1)])[0]) == 2
-    engine._predictors[1].model.lm_head = None
-    with pytest.raises(EngineError, match="the predictor failed"):
-        engine.generate_batch([replace(request, cluster=1)])
+    broken = GenerateRequest(0, PROMPTS[1], 4, 3)
+
+    async def together() -> list[list[Path] | BaseException]:
+        await engine.start()
+        return await asyncio.gather(*map(engine.generate, (broken, *good, broken)), return_exceptions=True)
+
+    first, *answers, last = asyncio.run(together())
+    assert [str(error) for error in (first, last)] == ["the predictor's probabilities are not numbers"] * 2
+    for before, paths in zip(expected, answers, strict=True):
+        assert isinstance(paths, list)
+        assert _tokens(paths) == _tokens(before)
+        assert all(np.isfinite(path.watched).all() for path in paths)
 
 
 def test_a_deadline_passes_between_steps(directories: list[FilePath]) -> None:
@@ -219,8 +238,6 @@ def test_start_names_what_cannot_be_loaded(directories: list[FilePath], tmp_path
 
 
 def test_start_refuses_a_model_that_gives_no_token(tmp_path: FilePath) -> None:
-    from safetensors.torch import load_file, save_file
-
     directories = tiny.predictors(tmp_path, tiny.vocabulary(), 2)
     file = directories[1] / "model.safetensors"
     weights = load_file(file)

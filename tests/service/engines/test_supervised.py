@@ -17,7 +17,7 @@ from browsing.bundle import Bundle
 from browsing.engine import EngineDown, EngineTimeout, GenerateRequest
 from browsing.engine import Path as Sampled
 from browsing.engines.local import LocalEngine
-from browsing.engines.rollout import run_batch
+from browsing.engines.local import advance
 from browsing.vocabulary import BOS
 from service.engines import supervised
 from service.engines.supervised import LONG_LIFE, SILENT, SupervisedEngine
@@ -46,13 +46,13 @@ class Trap:
         if self.set:
             self.caught.set_result(None)
             self.opened.wait()
-        run_batch(*arguments)  # type: ignore[arg-type]
+        advance(*arguments)  # type: ignore[arg-type]
 
 
 @pytest.fixture
 def trap(monkeypatch: pytest.MonkeyPatch) -> Iterator[Trap]:
     made = Trap()
-    monkeypatch.setattr("browsing.engines.local.run_batch", made)
+    monkeypatch.setattr("browsing.engines.local.advance", made)
     monkeypatch.setattr(supervised, "STOP_SECONDS", 0.05)
     yield made
     made.opened.set()
@@ -126,7 +126,7 @@ async def main():
         inside.set()
         threading.Event().wait()
     import browsing.engines.local as local
-    local.run_batch = never
+    local.advance = never
     supervised.STOP_SECONDS = 0.1
     try:
         await engine.generate(GenerateRequest(0, (BOS,), 1, 2, deadline=0.2))
