@@ -105,7 +105,7 @@ class Settings(BaseModel):
 def settings_of(
     preset: str,
     *,
-    method: Method = "hetlm",
+    method: Method = "mixture",
     start: Start | None = None,
     losses: Losses | None = None,
     seed: int = 0,

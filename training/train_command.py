@@ -26,7 +26,7 @@ INTERRUPTED = 130
 def train(
     dataset: options.Dataset,
     out: options.Out,
-    method: options.Method = "hetlm",
+    method: options.Method = "mixture",
     start: options.Start = None,
     losses: options.Losses = None,
     clusters: options.Clusters = 6,

@@ -48,8 +48,9 @@ def test_it_ends_with_one_line_of_json(place: Path) -> None:
     document = json.loads(lines[0])
     assert document["bundle"] == str(place / "bundle")
     assert document["version"] == Bundle.load(place / "bundle").manifest.version
-    assert set(document["seconds"]) == {"markov", "pretrain", "embeddings", "tune", "rules", "bundle"}
-    assert set(document["losses"]) == {"shared", "kept", "markov"}
+    stages = {"markov", "pretrain", "single", "embeddings", "mixture", "tune", "interpolate", "rules", "bundle"}
+    assert set(document["seconds"]) == stages
+    assert set(document["losses"]) == {"shared", "single", "kept", "markov"}
     assert document["losses"]["kept"] <= document["losses"]["shared"]
 
 
