@@ -8,6 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 PROC = Path("/proc")
 _ESTABLISHED = "01"
 
@@ -19,34 +22,35 @@ class ProcessError(RuntimeError):
 @dataclass(frozen=True, slots=True)
 class Sample:
     """Over a process and all its descendants. `time`: seconds from the run's start. `memory`: resident bytes; pages
-    that processes share count for each. `connections`: established TCP connections."""
+    that processes share count for each. `connections`: established TCP connections. `anonymous`: resident bytes that
+    are no file's: what the kernel cannot drop and read again, so that this alone shows what a process keeps."""
 
     time: float
     memory: int
     descriptors: int
     threads: int
     connections: int
+    anonymous: int
 
 
 def sample(pid: int, time: float = 0.0, root: Path = PROC) -> Sample:
     """Raises `ProcessError`. A descendant that ends meanwhile counts for nothing."""
     try:
         established = _established(root / str(pid) / "net")
-        memory, descriptors, threads, connections = _one(root / str(pid), established)
+        found = _one(root / str(pid), established)
     except OSError as error:
         raise ProcessError(f"process {pid} cannot be looked at: {error.strerror}") from None
     for child in _descendants(pid, root):
         try:
-            own = _one(root / str(child), established)
+            found += _one(root / str(child), established)
         except OSError:
             continue
-        memory, descriptors = memory + own[0], descriptors + own[1]
-        threads, connections = threads + own[2], connections + own[3]
-    return Sample(time, memory, descriptors, threads, connections)
+    return Sample(time, *found.tolist())
 
 
-def _one(directory: Path, established: frozenset[str]) -> tuple[int, int, int, int]:
-    resident = int((directory / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+def _one(directory: Path, established: frozenset[str]) -> NDArray[np.int64]:
+    """What a `Sample` holds after its time, in its order."""
+    _, resident, shared, *_ = map(int, (directory / "statm").read_text().split())
     links = []
     count = 0
     for entry in os.scandir(directory / "fd"):
@@ -56,7 +60,9 @@ def _one(directory: Path, established: frozenset[str]) -> tuple[int, int, int, i
         except OSError:
             continue  # closed meanwhile
     sockets = {link[len("socket:[") : -1] for link in links if link.startswith("socket:[")}
-    return resident, count, len(os.listdir(directory / "task")), len(sockets & established)
+    threads = len(os.listdir(directory / "task"))
+    page = os.sysconf("SC_PAGE_SIZE")
+    return np.array([resident * page, count, threads, len(sockets & established), (resident - shared) * page])
 
 
 def _established(net: Path) -> frozenset[str]:

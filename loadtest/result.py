@@ -89,7 +89,7 @@ class Fault(_Document):
 class Trend(_Document):
     """A quantity of the server's processes over the run, its warm-up left out."""
 
-    name: Literal["memory", "descriptors", "threads", "connections", "tasks"]
+    name: Literal["memory", "anonymous", "descriptors", "threads", "connections", "tasks"]
     unit: str
     samples: int
     median: float

@@ -1,4 +1,4 @@
-"""Whether the server's memory, descriptors, threads and connections stay as they are over a run."""
+"""Whether the server's memory (all, and what is no file's), descriptors, threads and connections stay as they are."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LEAST = 12
 _HOUR = 3_600.0
 _MIB = 2.0**20
 
-Name = Literal["memory", "descriptors", "threads", "connections", "tasks"]
+Name = Literal["memory", "anonymous", "descriptors", "threads", "connections", "tasks"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,7 @@ class Quantity:
 
 QUANTITIES = (
     Quantity("memory", "MiB", _MIB, 0.02, 8.0),
+    Quantity("anonymous", "MiB", _MIB, 0.02, 8.0),
     Quantity("descriptors", "", 1.0, 0.02, 2.0),
     Quantity("threads", "", 1.0, 0.02, 1.0),
     Quantity("connections", "", 1.0, 0.02, 2.0),

@@ -36,7 +36,7 @@ CACHE_ENTRIES = 2_000
 BROWSE_SECONDS = 2.5
 SAMPLE_SECONDS = 10.0
 A_DAY = 24.0
-DAILY = {"memory": 100.0, "descriptors": 10.0, "threads": 2.0, "connections": 10.0, "tasks": 10.0}
+DAILY = {"memory": 100.0, "anonymous": 100.0, "descriptors": 10.0, "threads": 2.0, "connections": 10.0, "tasks": 10.0}
 """Growth over a day that is no matter, in each quantity's unit."""
 RULE = (
     "flat: the 95 % interval of the Theil-Sen slope (over medians of 60 blocks, the first fifth left out) holds 0, or "
@@ -176,7 +176,9 @@ def _section(
         details={
             "rule": RULE,
             "trends": [trend.model_dump(mode="json") for trend in found],
-            "memory_mib": [[round(one.time), round(one.memory / 2**20, 1)] for one in held],
+            "memory_mib": [
+                [round(one.time), round(one.memory / 2**20, 1), round(one.anonymous / 2**20, 1)] for one in held
+            ],
             "looks_at_console_and_admin": browsing.looks,
             "batch": result.batch.model_dump(mode="json") if result.batch is not None else None,
             "latency_ms": result.counted.latency_ms.model_dump(mode="json"),

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from loadtest.process import Sample
 from loadtest.trends import QUANTITIES, trend, trends
 
-MEMORY, DESCRIPTORS, THREADS, CONNECTIONS = QUANTITIES
+MEMORY, ANONYMOUS, DESCRIPTORS, THREADS, CONNECTIONS = QUANTITIES
 TIMES: NDArray[np.float64] = np.arange(1_800, dtype=np.float64)
 
 
@@ -70,11 +70,12 @@ def test_falling_is_flat() -> None:
 
 
 def test_the_warm_up_is_left_out_and_a_short_watch_tells_nothing() -> None:
-    samples = [Sample(float(i), 2**30 if i >= 20 else i * 2**20, 40, 9, 4) for i in range(100)]
+    samples = [Sample(float(i), 2**30 if i >= 20 else i * 2**20, 40, 9, 4, 2**29) for i in range(100)]
     found = trends(samples)
     assert found is not None
     assert [(own.name, own.samples, own.flat) for own in found] == [
         ("memory", 80, True),
+        ("anonymous", 80, True),
         ("descriptors", 80, True),
         ("threads", 80, True),
         ("connections", 80, True),
