@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import httpx
 import polars as pl
@@ -19,7 +19,9 @@ from rich.text import Text
 
 from browsing.console import emit, fail
 from browsing.newest import newest
-from service.schemas import OutcomeOut, PredictResponse
+
+if TYPE_CHECKING:  # the schemas bring torch, which every command would wait for
+    from service.schemas import OutcomeOut, PredictResponse
 
 WIDTH = 100
 BAR = 24
@@ -88,6 +90,8 @@ def read(path: Path, count: int) -> list[Visitor]:
 
 def ask(client: httpx.Client, visitor: Visitor, top_pages: int) -> PredictResponse:
     """One `POST /predict`. Exits with the service's own words where it refuses."""
+    from service.schemas import PredictResponse
+
     try:
         response = client.post("/predict", json=visitor.request(top_pages))
     except httpx.HTTPError as error:

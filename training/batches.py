@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 
 import numpy as np
 import torch
@@ -72,15 +73,16 @@ def cover(samples: Sequence[Sample], examples: Sequence[Example]) -> NDArray[np.
 
 
 def collate(items: Sequence[Example], rows: NDArray[np.int64], device: torch.device) -> Batch:
-    width = max(len(items[r].ids) for r in rows)
-    ids = torch.full((len(rows), width), PAD)
-    target = torch.zeros((len(rows), width), dtype=torch.bool)
-    for place, row in enumerate(rows):
-        item = items[row]
-        ids[place, : len(item.ids)] = torch.tensor(item.ids)
-        target[place, item.target : len(item.ids)] = True
+    taken = [items[row] for row in rows.tolist()]
+    length = np.array([[len(item.ids)] for item in taken])
+    place = np.arange(length.max())
+    held = place < length
+    ids = np.full(held.shape, PAD)
+    ids[held] = np.fromiter(chain.from_iterable(item.ids for item in taken), np.int64, int(length.sum()))
+    target = held & (place >= np.array([[item.target] for item in taken]))
     scored = (ids != PAD) & (ids != BOS)
-    return Batch(torch.from_numpy(rows), ids.to(device), scored.to(device), target.to(device))
+    tensors = (torch.from_numpy(array).to(device) for array in (ids, scored, target))
+    return Batch(torch.from_numpy(rows), *tensors)
 
 
 def epoch_rows(lengths: NDArray[np.int64], batch_size: int, seed: int) -> Iterator[NDArray[np.int64]]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from browsing.vocabulary import PAD
+from training.batches import Example, collate
 
 PIECE = 1024
 
@@ -58,18 +58,12 @@ def target_nats(
     model.eval()
     sums = np.zeros(len(samples))
     tokens = np.array([len(target) for _, target in samples], np.int64)
-    lengths = np.array([len(prompt) + len(target) for prompt, target in samples], np.int64)
-    order = np.argsort(lengths, kind="stable")
+    items = [Example((*prompt, *target), len(prompt)) for prompt, target in samples]
+    order = np.argsort(np.array([len(item.ids) for item in items], np.int64), kind="stable")
     for start in range(0, len(samples), batch_size):
         rows = order[start : start + batch_size]
-        width = int(lengths[rows].max())
-        ids = torch.full((len(rows), width), PAD)
-        scored = torch.zeros((len(rows), width), dtype=torch.bool)
-        for place, row in enumerate(rows):
-            prompt, target = samples[row]
-            ids[place, : lengths[row]] = torch.tensor([*prompt, *target])
-            scored[place, len(prompt) : lengths[row]] = True
-        sums[rows] = row_nats(model, ids.to(device), scored.to(device)).cpu().numpy()
+        batch = collate(items, rows, device)
+        sums[rows] = row_nats(model, batch.ids, batch.target).cpu().numpy()
         advance(len(rows))
     model.train(was_training)
     return sums, tokens

@@ -1,9 +1,11 @@
-"""A log to a dataset directory, in passes that each hold one batch or one part of the users in memory.
+"""A log to a dataset directory, in passes that each hold a few batches or parts of the users in memory.
 
 1. Rows become page views, spilled to disk by user.
 2. Each part's views become sessions, and the lengths of all sessions and the hours of their starts are counted.
 3. Each part's sessions become samples and rows about returning, and its pages are counted.
 4. Pages are added up over the parts, and the directory is put in its place.
+
+Batches and parts are worked on by a few threads at once, and taken in order: how many there are changes no byte.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -19,6 +22,7 @@ from typing import cast
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from browsing.hashing import file_sha256
@@ -32,7 +36,9 @@ from training.dataset import (
     ReturnsInfo,
     Source,
     SourceFile,
+    Split,
 )
+from training.ingest.abreast import abreast
 from training.ingest.columns import guessed, resolve
 from training.ingest.format import Format
 from training.ingest.parse import Pager, Tally, page_views
@@ -42,7 +48,7 @@ from training.ingest.returns import Windows, learnt_until, returns, windows
 from training.ingest.samples import Part
 from training.ingest.sessionise import sessionise
 from training.ingest.settings import Settings
-from training.ingest.spill import Spill, parts_for
+from training.ingest.spill import Spill, parts_for, taken
 from training.ingest.times import HOUR
 from training.ingest.vocabulary import PageCounter, Pages
 
@@ -75,6 +81,27 @@ def build(
         shutil.rmtree(work)
         put(fresh, out)
     return info, False
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A part's sessions, at `path`: how many views and users they are of, sessions by length and by hour."""
+
+    path: Path
+    views: int
+    users: int
+    lengths: dict[int, int]
+    hours: dict[int, int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sampled:
+    """What a part adds to the dataset."""
+
+    returns: pl.DataFrame | None
+    users: int
+    samples: dict[Split, pl.DataFrame]
+    page_counts: pl.DataFrame
 
 
 class _Build:
@@ -117,18 +144,17 @@ class _Build:
             DatasetWriter(self._out, self._context, returns=times is not None) as writer,
             self._bar("samples", len(parts), "parts") as advance,
         ):
-            for path in parts:
-                sessions = _within(pl.read_ipc(path), rules)
-                part = Part(sessions, self._filters)
-                if times is not None:
-                    room = self._filters.max_history_tokens
-                    writer.add_returns(returns(sessions, part.whose(), threshold, times, rules.outcome_pages(), room))
-                part.keep(threshold)
+            for part in abreast(partial(self._sampled, rules, threshold, times, end), parts):
+                if part.returns is not None:
+                    writer.add_returns(part.returns)
                 sampled += part.users
-                for split, samples in part.samples().items():
+                for split, samples in part.samples.items():
                     writer.add(split, samples)
-                counter.add(part.page_counts(end))
+                counter.add(part.page_counts)
                 advance(1)
+            eligible = sampled if eligible is None else eligible
+            if not eligible:
+                raise LogError(self._nobody())
             pages = counter.choose(rules, self._filters)
             self._check(pages, writer)
             tally, settings = self._tally, self._recorded[0]
@@ -183,16 +209,28 @@ class _Build:
     def _sessions(self, spill: Spill) -> list[Path]:
         directory = self._work / "sessions"
         directory.mkdir()
+
+        def made(views: Path) -> _Made:
+            frame = taken(views)
+            sessions = sessionise(frame, self._form.rules)
+            path = directory / views.name
+            sessions.write_ipc(path, compression="lz4")
+            return _Made(
+                path,
+                frame.height,
+                sessions["user"].n_unique(),
+                dict(sessions["length"].value_counts().iter_rows()),
+                dict((sessions["started"] // HOUR).value_counts().iter_rows()),
+            )
+
         parts: list[Path] = []
         with self._bar("sessions", self._tally.views, "views") as advance:
-            for views in spill.read():
-                sessions = sessionise(views, self._form.rules)
-                self._users += sessions["user"].n_unique()
-                self._lengths.update(dict(sessions["length"].value_counts().iter_rows()))
-                self._hours.update(dict((sessions["started"] // HOUR).value_counts().iter_rows()))
-                parts.append(directory / f"{len(parts)}.arrow")
-                sessions.write_ipc(parts[-1], compression="lz4")
-                advance(views.height)
+            for part in abreast(made, spill.parts()):
+                self._users += part.users
+                self._lengths.update(part.lengths)
+                self._hours.update(part.hours)
+                parts.append(part.path)
+                advance(part.views)
         return parts
 
     def _limits(self) -> tuple[PageRules, int, int]:
@@ -211,19 +249,32 @@ class _Build:
         limit = rules.max_session_pages
         return rules, short, 0 if limit is None else sum(n for length, n in self._lengths.items() if length > limit)
 
-    def _sample_of_users(self, parts: list[Path], rules: PageRules) -> tuple[int, int]:
-        """Users with a target, and the largest sampling number of those taken."""
-        eligible = 0
+    def _sample_of_users(self, parts: list[Path], rules: PageRules) -> tuple[int | None, int]:
+        """Users with a target, and the largest sampling number of those taken. Without a sample all are taken, and
+        counted when their samples are made."""
         wanted = self._filters.users
+        if wanted is None:
+            return None, 2**64 - 1
+        eligible = 0
         smallest = np.zeros(0, dtype=np.uint64)
-        for path in parts:
-            lots = Part(_within(pl.read_ipc(path, columns=_LEAN), rules), self._filters).lots()
+        for lots in abreast(partial(self._lots, rules), parts):
             eligible += len(lots)
-            if wanted is not None:
-                smallest = np.sort(np.concatenate([smallest, lots]))[:wanted]
-        if not eligible:
-            raise LogError(self._nobody())
-        return eligible, int(smallest[-1]) if len(smallest) else 2**64 - 1
+            smallest = np.sort(np.concatenate([smallest, lots]))[:wanted]
+        return eligible, int(smallest[-1]) if len(smallest) else 0
+
+    def _lots(self, rules: PageRules, path: Path) -> NDArray[np.uint64]:
+        return Part(_within(pl.read_ipc(path, columns=_LEAN), rules), self._filters).lots()
+
+    def _sampled(self, rules: PageRules, threshold: int, times: Windows | None, end: int, path: Path) -> _Sampled:
+        sessions = _within(pl.read_ipc(path), rules)
+        path.unlink()
+        part = Part(sessions, self._filters)
+        came = None
+        if times is not None:
+            room = self._filters.max_history_tokens
+            came = returns(sessions, part.whose(), threshold, times, rules.outcome_pages(), room)
+        part.keep(threshold)
+        return _Sampled(came, part.users, part.samples(), part.page_counts(end))
 
     def _check(self, pages: Pages, writer: DatasetWriter) -> None:
         if not writer.written["train"]:

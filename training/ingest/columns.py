@@ -70,9 +70,18 @@ def role_frame(batch: pl.DataFrame, roles: Mapping[str, tuple[str, ...]], path: 
         if role == "time" and len(names) == 1 and batch[names[0]].dtype != pl.String:
             columns.append(pl.col(names[0]).alias(role))
             continue
+        if len(names) == 1 and batch[names[0]].dtype == pl.String and _bare(batch[names[0]]):
+            columns.append(pl.col(names[0]).alias(role))
+            continue
         text = [pl.col(name).cast(pl.String).str.strip_chars() for name in names]
         columns.append(pl.coalesce(pl.when(t.str.len_bytes() > 0).then(t) for t in text).alias(role))
     return batch.select(columns)
+
+
+def _bare(texts: pl.Series) -> bool:
+    """Whether none is empty or has blanks around it; seeing that is quicker than building what stripping returns."""
+    length = texts.str.len_bytes()
+    return bool(((texts.str.strip_chars().str.len_bytes() == length) & (length > 0)).all())
 
 
 def _guess(header: Sequence[str], role: str, taken: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ KINDS: dict[str, Kind] = {
     ".parquet": "parquet",
     ".pq": "parquet",
 }
-BLOCK = 4 << 20
+BLOCK = 8 << 20
 """Bytes of text that are parsed at a time."""
 _HEAD_LINES = 1000
 
@@ -173,7 +173,7 @@ def _delimited(log: LogFile, file: IO[bytes], columns: Sequence[str], rows: Rows
             ),
             # As bytes: what is not UTF-8 shall cost a character, not the whole log.
             convert_options=pa.csv.ConvertOptions(
-                column_types={c: pa.large_binary() for c in columns},
+                column_types={c: pa.binary() for c in columns},
                 include_columns=list(columns),
                 include_missing_columns=True,
             ),
@@ -188,7 +188,7 @@ def _delimited(log: LogFile, file: IO[bytes], columns: Sequence[str], rows: Rows
 
 def _text(name: str, values: Any) -> pl.Series:
     try:
-        return cast(pl.Series, pl.from_arrow(values.cast(pa.large_string()))).alias(name)
+        return cast(pl.Series, pl.from_arrow(values.cast(pa.string()))).alias(name)
     except pa.ArrowInvalid:
         return pl.Series(name, [v.decode(errors="replace") for v in values.to_pylist()], dtype=pl.String)
 
@@ -279,7 +279,7 @@ class _Joined(io.RawIOBase):
 class _Counted(io.RawIOBase):
     """A file that tells how many bytes were read from it."""
 
-    def __init__(self, file: IO[bytes], advance: Callable[[float], None]) -> None:
+    def __init__(self, file: io.FileIO, advance: Callable[[float], None]) -> None:
         self._file = file
         self._advance = advance
 
@@ -287,15 +287,14 @@ class _Counted(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        block = self._file.read(len(buffer))
-        buffer[: len(block)] = block
-        self._advance(len(block))
-        return len(block)
+        read = self._file.readinto(buffer)
+        self._advance(read)
+        return read
 
 
 @contextmanager
 def _opened(log: LogFile, advance: Callable[[float], None]) -> Iterator[IO[bytes]]:
-    with log.path.open("rb") as raw, io.BufferedReader(_Counted(raw, advance), 1 << 20) as counted:
+    with io.FileIO(log.path) as raw, io.BufferedReader(_Counted(raw, advance), 1 << 20) as counted:
         if not log.gzipped:
             yield counted
             return

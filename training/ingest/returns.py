@@ -93,49 +93,57 @@ def returns(
     """
     as_of = pl.Series("as_of", [windows.as_of.get(split) for split in SPLITS], dtype=pl.Int64).gather(whose.split)
     started, reference = pl.col("started"), pl.col("as_of")
-    rows = sessions.select("user", "started", "length", "pages").with_columns(
-        as_of, pl.Series("split", SPLITS).gather(whose.split), lot=whose.lot
-    )
-    before = started < reference
-    rows = rows.filter(
+    rows = sessions.select("started", "length", "pages", pl.col("user").rle_id(), _outcomes(sessions, outcomes))
+    rows = rows.with_columns(as_of, pl.Series("split", SPLITS).gather(whose.split), lot=whose.lot).filter(
         pl.col("lot") <= pl.lit(threshold, dtype=pl.UInt64),
         started >= reference - windows.lookback,
         started < reference + HORIZON_DAYS * DAY,
     )
     moment = pl.Datetime("us", "UTC")
-    later = pl.col("outcomes").filter(before.not_())
-    users = rows.with_columns(_outcomes(outcomes), _read(before, history_tokens)).group_by("user", maintain_order=True)
-    return (
-        users.agg(
-            pl.col("split").first(),
-            reference.first().cast(moment),
-            started.filter(before).cast(moment).alias("started_at"),
-            pl.col("length").filter(before).cast(pl.Int32).alias("pages"),
-            pl.col("outcomes").filter(before),
-            before.not_().any().alias("returned"),
-            pl.col("pages").list.tail(history_tokens - 3).filter("read").alias("sessions"),
-            later.first().fill_null([]).alias("first_outcomes"),
-            later.explode(empty_as_null=False, keep_nulls=False).unique(maintain_order=True).alias("any_outcomes"),
-        )
-        .filter(pl.col("started_at").list.len() > 0)
-        .with_columns(pl.when(pl.col("split") == "test").then("sessions"))
-        .drop("user")
+    before = rows.filter(started < reference)
+    visits = before.group_by("user", maintain_order=True).agg(
+        pl.col("split").first(),
+        reference.first().cast(moment),
+        started.cast(moment).alias("started_at"),
+        pl.col("length").cast(pl.Int32).alias("pages"),
+        pl.col("outcomes"),
+    )
+    tested = before.filter(pl.col("split") == "test").filter(_read(history_tokens))
+    seen = tested.group_by("user").agg(pl.col("pages").list.tail(history_tokens - 3).alias("sessions"))
+    after = rows.filter(started >= reference).group_by("user")
+    came = after.agg(
+        pl.col("outcomes").first().alias("first_outcomes"),
+        pl.col("outcomes").explode(empty_as_null=False, keep_nulls=False).unique(maintain_order=True).alias("any"),
+    )
+    joined = visits.join(seen, on="user", how="left", maintain_order="left")
+    joined = joined.join(came, on="user", how="left", maintain_order="left")
+    return joined.select(
+        *("split", "as_of", "started_at", "pages", "outcomes"),
+        pl.col("first_outcomes").is_not_null().alias("returned"),
+        "sessions",
+        pl.col("first_outcomes").fill_null([]),
+        pl.col("any").fill_null([]).alias("any_outcomes"),
     )
 
 
-def _read(before: pl.Expr, tokens: int) -> pl.Expr:
-    """Whether a session is of the user's newest `before` that fit into a prompt of `tokens`, the next session's `[BOS]`
-    being one of them; the newest is read in any case."""
-    taken = pl.when(before).then(pl.col("length").cast(pl.Int64) + 2).otherwise(0).cum_sum(reverse=True).over("user")
-    newest = before & (taken == pl.col("length").cast(pl.Int64) + 2)
-    return (before & ((taken <= tokens - 1) | newest)).alias("read")
+def _read(tokens: int) -> pl.Expr:
+    """Whether a visit is of the user's newest that fit into a prompt of `tokens`, the next session's `[BOS]` being one
+    of them; the newest is read in any case."""
+    own = pl.col("length").cast(pl.Int64) + 2
+    taken = own.cum_sum(reverse=True).over("user")
+    return (taken <= tokens - 1) | (taken == own)
 
 
-def _outcomes(outcomes: Mapping[str, Sequence[str]]) -> pl.Expr:
-    """The names of the outcomes that a session holds, list<str>."""
-    held = [
-        pl.when(pl.any_horizontal(pl.col("pages").list.contains(page) for page in pages)).then(pl.lit(name))
-        for name, pages in outcomes.items()
-    ]
-    names = pl.concat_list(held).list.drop_nulls() if held else pl.lit([], dtype=pl.List(pl.String))
-    return names.alias("outcomes")
+def _outcomes(sessions: pl.DataFrame, outcomes: Mapping[str, Sequence[str]]) -> pl.Series:
+    """The names of the outcomes that each session holds, list<str> [n]."""
+    if not outcomes:
+        return pl.Series("outcomes", [[]] * sessions.height, dtype=pl.List(pl.String))
+    pages = sessions["pages"].explode(empty_as_null=False, keep_nulls=False)
+    session = np.repeat(np.arange(sessions.height), sessions["pages"].list.len().to_numpy())
+    held = pl.DataFrame({name: np.zeros(sessions.height, dtype=bool) for name in outcomes})
+    for name, own in outcomes.items():
+        there = np.zeros(sessions.height, dtype=bool)
+        there[session[pages.is_in(list(own)).to_numpy()]] = True
+        held = held.with_columns(pl.Series(name, there))
+    names = pl.concat_list(pl.when(name).then(pl.lit(name)) for name in outcomes).list.drop_nulls()
+    return held.select(names.alias("outcomes")).to_series()

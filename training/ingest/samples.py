@@ -11,6 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from training.dataset import CONTEXT, SPLITS, Split
+from training.ingest.parse import coded
 from training.ingest.settings import Filters
 from training.ingest.times import DAY, micros
 
@@ -129,18 +130,22 @@ class Part:
         edge = np.zeros(self._sessions.height + 1, dtype=np.int64)
         np.add.at(edge, start[learnt], 1)
         np.add.at(edge, rows[learnt] + 1, -1)
-        held = self._sessions.filter(pl.Series(np.cumsum(edge[:-1]) > 0)).select("user", "started", "pages")
+        held = pl.Series(np.cumsum(edge[:-1]) > 0)
+        pages = self._sessions.select("started", "pages", pl.Series("user", self._user)).filter(held)
+        views = pages.explode("pages", empty_as_null=True, keep_nulls=True)
+        names, page = coded(views["pages"])
+        people = int(self._user[-1]) + 1 if len(self._user) else 1
+        # One number for page and user: grouping by two columns, one of them strings, takes three times as long.
+        both = pl.Series("both", page * people + views["user"].to_numpy())
         half_life = self._filters.page_half_life
-        age = (end - pl.col("started")).clip(lower_bound=0) / DAY
-        weight = pl.lit(1.0) if half_life is None else 0.5 ** (age / half_life)
-        held = held.with_columns(weight.alias("weight"))
-        views = held.explode("pages", empty_as_null=True, keep_nulls=True).rename({"pages": "page"})
-        per_user = views.group_by("page", "user").agg(
-            pl.len().cast(pl.Int64).alias("views"), pl.col("weight").sum().alias("fresh")
-        )
-        return per_user.group_by("page").agg(
+        fresh = pl.len().cast(pl.Float64)
+        if half_life is not None:
+            fresh = (0.5 ** ((end - pl.col("started")).clip(lower_bound=0) / DAY / half_life)).sum()
+        per_user = views.group_by(both).agg(pl.len().cast(pl.Int64).alias("views"), fresh.alias("fresh"))
+        counts = per_user.group_by((pl.col("both") // people).alias("page")).agg(
             pl.col("views").sum(), pl.len().cast(pl.Int64).alias("users"), pl.col("fresh").sum()
         )
+        return counts.with_columns(names.gather(counts["page"]).alias("page"))
 
     @property
     def users(self) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Literal, cast
 
 import polars as pl
+import pyarrow as pa
 
 TimeUnit = Literal["auto", "s", "ms", "us", "ns"]
 
@@ -47,6 +48,8 @@ def microseconds(column: pl.Series, unit: TimeUnit = "auto") -> pl.Series:
     if dtype != pl.String:
         return pl.Series("time", [None] * len(column), dtype=pl.Int64)
     text = column.str.strip_chars()
+    if (usual := _utc(text)) is not None:
+        return _bounded(usual)
     whole = text.str.contains(r"^[+-]?\d+$").fill_null(False)
     if whole.all():
         return _bounded(_scaled(text.cast(pl.Int64, strict=False), unit))
@@ -80,6 +83,19 @@ def _scaled(numbers: pl.Series, unit: TimeUnit) -> pl.Series:
     finite = pl.when(micros.cast(pl.Float64).is_finite()).then(micros)
     rounded = finite.round() if numbers.dtype.is_float() else finite
     return numbers.to_frame("time").select(rounded.cast(pl.Int64, strict=False).alias("time")).to_series()
+
+
+def _utc(text: pl.Series) -> pl.Series | None:
+    """Of strings that are all as 2026-01-31T12:00:00.000Z, with up to six digits of fraction or none, or null: read by
+    Arrow, ten times faster than what reads every form. None of any others."""
+    length = text.str.len_bytes()
+    if not (length.is_between(20, 27) & text.str.ends_with("Z")).all():
+        return None
+    try:
+        stamps = text.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(pa.timestamp("us", "UTC"))
+    except pa.ArrowInvalid:
+        return None
+    return cast(pl.Series, pl.from_arrow(stamps)).dt.epoch("us").alias("time")
 
 
 def _iso(text: pl.Series) -> pl.Series:

@@ -54,18 +54,21 @@ class Slow(TableEngine):
         return await super().generate(request)
 
 
-def test_answers_keep_the_questions_order_and_do_not_depend_on_concurrency() -> None:
+@pytest.mark.parametrize("options", [OPTIONS, replace(OPTIONS, samples=32, tolerance=0.15)])
+def test_answers_keep_the_questions_order_and_do_not_depend_on_concurrency(options: Options) -> None:
     asked = questions(20)
     engine = Slow([table(0), table(1)])
     advanced: list[float] = []
-    many = asyncio.run(forecasts(engine, forecaster(), asked, OPTIONS, concurrency=16, advance=advanced.append))
+    many = asyncio.run(forecasts(engine, forecaster(), asked, options, concurrency=16, advance=advanced.append))
     assert engine.most > 16  # several calls per question
-    one_by_one = asyncio.run(forecasts(Slow([table(0), table(1)]), forecaster(), asked, OPTIONS, concurrency=1))
+    one_by_one = asyncio.run(forecasts(Slow([table(0), table(1)]), forecaster(), asked, options, concurrency=1))
     assert many == one_by_one
     assert sum(advanced) == 20
+    drawn = {answer.drawn.pages for answer in many}
+    assert drawn == {4} if options.tolerance is None else len(drawn) > 1 and drawn <= {8, 16, 32}
 
     async def alone(place: int) -> object:
-        own = replace(OPTIONS, seed=question_seed(OPTIONS.seed, place))
+        own = replace(options, seed=question_seed(options.seed, place))
         draws = await forecaster().draw(TableEngine([table(0), table(1)]), asked[place], own, 10.0)
         return forecaster().summarise(asked[place], draws, own)
 

@@ -26,7 +26,7 @@ from training.evaluation.result import Evaluation
 from training.evaluation.routing import pooled, questions
 from training.evaluation.users import users_path
 
-OPTIONS = Options(samples=4, seed=1)
+OPTIONS = Options(samples=8, seed=1)
 MODELS = ("bundle", "shared", "fallback", "markov", "popularity")
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-GROWTH = 200 << 20
-"""Bytes that ten times the log may take more. Held whole, the larger log alone would take more.
+GROWTH = 250 << 20
+"""Bytes that three times the log may take more. Held whole, what is more of it would take more.
 
-What does grow, up to a bound: the batch and the part in memory are full only in the larger log.
+The smaller log is large enough for what grows up to a bound: the few batches and parts in memory at a time, and the
+million rows that are spilled together.
 """
 
 MEASURED = """
@@ -52,13 +53,11 @@ def peak(log: Path, out: Path) -> int:
     return int(run.stdout) * 1024
 
 
-def test_ten_times_the_log_in_hardly_more_memory(tmp_path: Path) -> None:
+def test_three_times_the_log_in_hardly_more_memory(tmp_path: Path) -> None:
     small, large = tmp_path / "small.csv", tmp_path / "large.csv"
-    write(small, 100_000)
-    write(large, 1_000_000)
-    assert large.stat().st_size > 100e6
+    write(small, 1_300_000)
+    write(large, 3_900_000)
+    assert large.stat().st_size > 450e6
     before, after = peak(small, tmp_path / "a"), peak(large, tmp_path / "b")
-    print(
-        f"{before / 2**20:.0f} MiB for {small.stat().st_size / 1e6:.0f} MB, {after / 2**20:.0f} MiB for ten times that"
-    )
+    print(f"{before / 2**20:.0f} MiB, {after / 2**20:.0f} MiB for three times the log")
     assert after - before < GROWTH

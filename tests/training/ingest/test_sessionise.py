@@ -71,3 +71,12 @@ def test_context_is_the_first_value_of_the_session() -> None:
     sessions = sessionise(frame, PageRules())
     assert sessions["pages"].to_list() == [["/a", "/b"], ["/b"]]
     assert sessions["device"].to_list() == ["phone", None]
+
+
+def test_users_and_times_too_many_for_one_number() -> None:
+    first, last = -62_135_500_000_000_000, 253_370_000_000_000_000  # of the years 1 and 9999
+    users = [f"u{n:02d}" for n in range(60)]
+    log = [(user, at, f"/{user}/{at > 0}", None) for at in (last, first) for user in reversed(users)]
+    sessions = sessionise(pl.DataFrame(log, schema=VIEWS, orient="row"), PageRules())
+    expected = [(user, at, [f"/{user}/{at > 0}"], 1) for user in users for at in (first, last)]
+    assert sessions.rows() == expected

@@ -90,3 +90,22 @@ def test_iso_is_read_as_python_reads_it(moment: datetime, zone: timezone | None,
     text = moment.replace(tzinfo=zone).isoformat(between)
     expected = datetime.fromisoformat(text).replace(tzinfo=zone or UTC) - datetime(1970, 1, 1, tzinfo=UTC)
     assert microseconds(pl.Series([text])).to_list() == [expected // timedelta(microseconds=1)]
+
+
+digits = st.text("0123456789", min_size=2, max_size=2)
+
+
+@given(
+    st.sampled_from(["2017", "0000", "0001", "9999", "1969", "20x7"]),
+    *[digits] * 5,
+    st.sampled_from(["", ".", ".0", ".5", ".000007", ".1234567", ",5", "Z"]),
+    st.sampled_from(["T", " ", "t", "-"]),
+    st.sampled_from([":", ""]),
+)
+def test_the_commonest_form_is_read_no_differently(
+    year: str, month: str, day: str, hour: str, minute: str, second: str, rest: str, between: str, colon: str
+) -> None:
+    text = f"{year}-{month}-{day}{between}{hour}{colon}{minute}{colon}{second}{rest}Z"
+    alone = microseconds(pl.Series([text, None])).to_list()
+    # In company of another form, which Arrow is not asked to read.
+    assert alone == microseconds(pl.Series([text, None, "2000-01-01"])).to_list()[:2]
