@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from deploy.dashboards.board import INSTANCE, AnyPanel, board
+from deploy.dashboards.board import INSTANCE, WITHIN, AnyPanel, board
 from deploy.dashboards.panels import NONE, Query, curves, figure, up_to
 
 _I = 'instance=~"$instance"'
@@ -179,14 +179,15 @@ def _beside() -> Sequence[AnyPanel]:
         ),
         curves(
             "POST /predict, p95",
-            "What online requests feel of it: within a quarter of what it is without files.",
+            "What online requests feel of it: within a quarter of what it is without files. The red line is the "
+            "objective, for 99 of 100.",
             "s",
             Query(
                 "histogram_quantile(0.95, sum by (le)"
                 f' (rate(hetlm_request_seconds_bucket{{{_I}, route="/predict"}}{_NOW})))',
                 "p95",
             ),
-            steps=((None, "transparent"), (0.5, "red")),
+            steps=((None, "transparent"), (WITHIN, "red")),
             alert="HetlmLatencyBurnsFast",
         ),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +20,10 @@ commands = typer.Typer(
     help="Write what Docker Compose and Kubernetes need to serve a bundle (docs/deploying.md).",
     no_args_is_help=True,
 )
+
+_FOLDER = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._/-]*")
+"""Below the volume of bundles, as Kubernetes takes it for a mount."""
+_PLACE = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
 
 BundleArgument = Annotated[Path, typer.Argument(help="the bundle's directory")]
 ThreadsOption = Annotated[int, typer.Option(min=1, max=256, help="CPU threads of one engine")]
@@ -71,7 +76,10 @@ def kubernetes(
     service_image: Annotated[str | None, typer.Option(help="by default hetlm-service")] = None,
     monitoring: Annotated[
         bool,
-        typer.Option("--monitoring", help="with ServiceMonitors and rules, for clusters with the Prometheus operator"),
+        typer.Option(
+            "--monitoring",
+            help="with ServiceMonitors and rules for the Prometheus operator, and dashboards for Grafana's sidecar",
+        ),
     ] = False,
     base: Annotated[Path, typer.Option(help="the manifests that it builds on")] = Path("deploy/kubernetes"),
     as_json: JsonOption = False,
@@ -84,10 +92,19 @@ def kubernetes(
 
     if not (base / "base" / "kustomization.yaml").is_file():
         raise fail(f"{base / 'base'}: no Kustomize base; run this in the project's folder, or name it with --base")
-    rules = _rules(base) if monitoring else ()
+    if folder is not None and not _FOLDER.fullmatch(folder):
+        raise fail(f"--folder {folder}: a folder on the volume has letters, digits, . _ - and /, and no ..")
+    rules, dashboards = _watched(base) if monitoring else ((), {})
     plan = _plan(bundle, gpus, threads, paths)
     overlay = manifests.Overlay(
-        plan, folder or plan.version[:12], engine_image, service_image, os.path.relpath(base, out), monitoring, rules
+        plan,
+        folder or plan.version[:12],
+        engine_image,
+        service_image,
+        os.path.relpath(base, out),
+        monitoring,
+        rules,
+        dashboards,
     )
     _write(overlay.files(out))
     _tell(plan)
@@ -113,6 +130,8 @@ def secrets(
     from service.deploying.installation import KEYS, OpenFolderError, install
     from service.security.key_file import KeyFileError
 
+    if not _PLACE.fullmatch(redis):
+        raise fail(f"--redis {redis}: is no HOST:PORT, such as redis:6379")
     try:
         made = install(folder, redis, caller)
     except OSError as error:
@@ -144,15 +163,17 @@ def _plan(bundle: Path, gpus: int, threads: int, paths: int) -> Plan:
         raise fail(str(error)) from None
 
 
-def _rules(base: Path) -> tuple[dict[str, Any], ...]:
+def _watched(base: Path) -> tuple[tuple[dict[str, Any], ...], dict[str, str]]:
+    """The rules and the dashboards beside the manifests."""
     from yaml import YAMLError
 
+    from service.deploying.dashboards import DASHBOARDS, DashboardsError, dashboards
     from service.deploying.rules import RULES, RulesError, rule_groups
 
     folder = Path(os.path.normpath(base / RULES))
     try:
-        return rule_groups(folder)
-    except RulesError as error:
+        return rule_groups(folder), dashboards(Path(os.path.normpath(base / DASHBOARDS)))
+    except (RulesError, DashboardsError) as error:
         raise fail(str(error)) from None
     except YAMLError as error:
         raise fail(f"{folder}: {' '.join(str(error).split())}") from None

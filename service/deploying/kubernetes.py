@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from service.deploying.dashboards import config_maps
 from service.deploying.engines import BUNDLE, PORT, EngineServer, Plan
 from service.deploying.rules import prometheus_rule
 from service.deploying.written import document, headed
@@ -24,8 +26,9 @@ _PART = {"app.kubernetes.io/name": "hetlm-engine"}
 @dataclass(frozen=True, slots=True)
 class Overlay:
     """`folder`: the bundle's, on the volume of bundles. Images are None for those that this project builds. `base`: the
-    way from the overlay to deploy/kubernetes. `monitoring`: with what the Prometheus operator reads. `rules`: the
-    groups of deploy/prometheus/rules that go with it, which Kustomize itself cannot reach from deploy/kubernetes."""
+    way from the overlay to deploy/kubernetes. `monitoring`: with what the Prometheus operator reads. `rules` and
+    `dashboards`: the groups of deploy/prometheus/rules and the files of deploy/grafana/dashboards that go with it, and
+    that Kustomize itself cannot reach from deploy/kubernetes."""
 
     plan: Plan
     folder: str
@@ -34,6 +37,7 @@ class Overlay:
     base: str
     monitoring: bool
     rules: tuple[dict[str, Any], ...] = ()
+    dashboards: Mapping[str, str] = field(default_factory=dict)
 
     def files(self, out: Path) -> dict[Path, str]:
         engines = [part for engine in self.plan.engines for part in (self._deployment(engine), self._service(engine))]
@@ -42,12 +46,14 @@ class Overlay:
             out / "kustomization.yaml": document("kubernetes", self._kustomization()),
             out / "engines.yaml": document("kubernetes", *engines, self._policy()),
             out / "engines.env": headed("kubernetes", settings),
-            **(
-                {out / "rules.yaml": document("kubernetes", prometheus_rule(NAMESPACE, self.rules))}
-                if self.rules
-                else {}
-            ),
+            **{out / name: document("kubernetes", *parts) for name, parts in self._watched().items()},
         }
+
+    def _watched(self) -> dict[str, list[dict[str, Any]]]:
+        """What Prometheus and Grafana are given, by file."""
+        rules = {"rules.yaml": [prometheus_rule(NAMESPACE, self.rules)]} if self.rules else {}
+        drawn = {"dashboards.yaml": config_maps(NAMESPACE, self.dashboards)} if self.dashboards else {}
+        return {**rules, **drawn}
 
     @property
     def _bundle(self) -> str:
@@ -71,7 +77,7 @@ class Overlay:
             "apiVersion": "kustomize.config.k8s.io/v1beta1",
             "kind": "Kustomization",
             "namespace": NAMESPACE,
-            "resources": [f"{self.base}/base", "engines.yaml", *(["rules.yaml"] if self.rules else [])],
+            "resources": [f"{self.base}/base", "engines.yaml", *self._watched()],
             **({"components": [f"{self.base}/monitoring"]} if self.monitoring else {}),
             "configMapGenerator": [{"name": "hetlm-settings", "behavior": "merge", "envs": ["engines.env"]}],
             **({"images": [_replaced("hetlm-service", self.service_image)]} if self.service_image else {}),

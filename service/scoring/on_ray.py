@@ -13,6 +13,7 @@ import os
 import platform
 import secrets
 import socket
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from tempfile import TemporaryDirectory
@@ -27,6 +28,8 @@ from service.scoring.results import Tally
 LOCAL = "local"
 AUTO = "auto"
 REACH_SECONDS = 10.0
+LOOK_SECONDS = 5.0
+"""Between two looks at whether the cluster's head is still there."""
 STUCK_SECONDS = 1_800.0
 """Without any finished chunk. Workers are started again as often as they die: this alone ends what cannot go on."""
 _QUIETLY = {
@@ -96,9 +99,10 @@ def finished(table: pa.Table) -> Iterator[Part]:
 
 
 @contextmanager
-def connected(address: str) -> Iterator[None]:
+def connected(address: str, say: Callable[[str], None]) -> Iterator[None]:
     """A Ray cluster to work on, until the end of the block: of this machine alone (`local`), the one that runs here
-    (`auto`), or the one whose head is at `address` (host:port). Raises `RayError`."""
+    (`auto`), or the one whose head is at `address` (host:port). `say` is told when its head is gone: Ray ends the
+    process a minute later, without a word. Raises `RayError`."""
     if address not in (LOCAL, AUTO):
         _reach(address, *_place(address))
     for name, value in _QUIETLY.items():  # Ray reads them when it is imported, and hands them on to its processes
@@ -128,7 +132,33 @@ def connected(address: str) -> Iterator[None]:
                 what = f"{address}: no Ray cluster that can be used"
                 remedy = "; one that asks for a token needs RAY_AUTH_MODE=token, and the token in RAY_AUTH_TOKEN"
             raise RayError(f"{what} ({type(error).__name__}: {_first_line(error)}){remedy}") from None
+        if address != LOCAL:
+            stack.enter_context(watched(ray.get_runtime_context().gcs_address, say))
         yield
+
+
+@contextmanager
+def watched(address: str, say: Callable[[str], None]) -> Iterator[None]:
+    """Tells `say`, from a thread of its own, that nobody listens at `address` (host:port) now: once per absence."""
+    over = threading.Event()
+
+    def look() -> None:
+        there = True
+        while not over.wait(LOOK_SECONDS):
+            try:
+                _reach(address, *_place(address))
+            except RayError:
+                if there and not over.is_set():
+                    say(f"{address}: the head of the Ray cluster is gone. Ray ends this command if it stays away")
+                there = False
+            else:
+                there = True
+
+    threading.Thread(target=look, name="hetlm-ray-head", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 def scored(make: Callable[[], Score], chunks: Sequence[int], threads: int) -> Iterator[Part]:

@@ -157,6 +157,17 @@ def test_the_objective_is_that_of_the_rules() -> None:
     assert all(f"longer than {WITHIN:g} s;" in one for one in told)
 
 
+def test_every_colour_of_latency_is_that_of_the_objective() -> None:
+    ends = [
+        panel["fieldConfig"]["defaults"]["thresholds"]["steps"][-1]["value"]
+        for _, panel in DRAWN
+        if panel["fieldConfig"]["defaults"]["unit"] == "s"
+        and any("HetlmLatencyBurnsFast" in link["title"] for link in panel["links"])
+    ]
+    assert len(ends) >= 4
+    assert set(ends) == {WITHIN}
+
+
 def test_nothing_is_drawn_twice_on_a_dashboard() -> None:
     for dashboard in ALL.values():
         drawn = [(target["expr"], panel["type"]) for panel in panels(dashboard) for target in panel.get("targets", ())]

@@ -178,6 +178,7 @@ def hardened(template: Document) -> None:
     assert pod["securityContext"]["runAsNonRoot"]
     assert pod["securityContext"]["runAsUser"] == pod["securityContext"]["fsGroup"] == 10001
     assert pod["automountServiceAccountToken"] is False
+    assert pod["enableServiceLinks"] is False
     volumes = {volume["name"] for volume in pod["volumes"]}
     (container,) = pod["containers"]
     assert {mount["name"] for mount in container["volumeMounts"]} == volumes

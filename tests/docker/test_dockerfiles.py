@@ -173,6 +173,18 @@ def test_the_engines_version_is_the_projects(extra: str) -> None:
     assert [f"{extra}=={printed.stdout.strip()}"] == PROJECT["optional-dependencies"][extra]
 
 
+def test_the_engine_on_a_gpu_is_free_of_the_one_constraint_that_vllm_contradicts(tmp_path: Path) -> None:
+    """Its sed expression, run: it takes away a line that is there, and nothing else."""
+    copy = tmp_path / "constraints.txt"
+    copy.write_text((ROOT / "constraints.txt").read_text())
+    expression = re.search(r"sed --in-place '.*?' constraints\.txt", (DOCKER / "Dockerfile.engine").read_text())
+    assert expression is not None
+    subprocess.run(["bash", "-c", expression[0]], cwd=tmp_path, check=True)
+    left = copy.read_text().splitlines()
+    (gone,) = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line not in left]
+    assert gone.startswith("apache-tvm-ffi==")
+
+
 def test_a_training_command_has_no_health() -> None:
     assert image(DOCKER / "Dockerfile.training").health is None
 

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -22,6 +21,7 @@ from tests.docs import rules
 from tests.docs.blocks import ROOT, Block, Command, commands
 from tests.docs.shape import misshapen
 from tests.docs.world import PATIENCE, World
+from tests.processes import free_port, listens, until
 from tests.service.redis_server import RedisServer
 
 HISTORY = [{"started_at": "2026-11-01T10:00:00Z", "pages": ["/", "/bags", "/bags/tote-mini"]}]
@@ -43,7 +43,7 @@ class Reader:
     came: str = ""
 
     def __post_init__(self) -> None:
-        self.ports = {port: _free() for port in rules.PORTS}
+        self.ports = {port: free_port() for port in rules.PORTS}
         if self.document == WORDS_MODEL:
             self.ports |= {8000: self.world.chat, 8191: self.world.chat}
         if self.document in rules.SERVICE_FIRST:
@@ -148,10 +148,7 @@ class Reader:
         if running is not None:
             os.killpg(running.pid, signal.SIGTERM)
             running.wait(PATIENCE)
-            end = time.monotonic() + PATIENCE
-            while _taken(self.ports[port]):
-                assert time.monotonic() < end, f"{self.document}: the service on {port} does not stop"
-                time.sleep(0.05)
+            until(lambda: not listens(self.ports[port]), PATIENCE)
 
     def answer(self, block: Block) -> None:
         """An answer has the form of the one that came back above it, or else of one to a visitor like any other."""
@@ -200,19 +197,8 @@ class Reader:
         assert known, f"{block.place}: a block that nothing runs; if it is a drawing, list it in rules.DRAWINGS"
 
 
-def _free() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as own:
-        port: int = own.getsockname()[1]
-        return port
-
-
 def _ready(port: int) -> bool:
     try:
         return httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=5.0).status_code == 200
     except httpx.HTTPError:
         return False
-
-
-def _taken(port: int) -> bool:
-    with socket.socket() as own:
-        return own.connect_ex(("127.0.0.1", port)) == 0

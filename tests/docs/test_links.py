@@ -43,3 +43,9 @@ def test_links_lead_somewhere(document: str) -> None:
 def test_the_readme_leads_to_every_document() -> None:
     led = {link.partition("#")[0] for link in links("README.md")}
     assert {document for document in documents() if document != "README.md"} <= led
+
+
+def test_no_line_of_the_readme_leads_to_a_place_twice() -> None:
+    for line in (ROOT / "README.md").read_text().splitlines():
+        found = re.findall(r"\]\(([^)]+)\)", line)
+        assert len(found) == len(set(found)), line

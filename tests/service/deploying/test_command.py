@@ -60,12 +60,17 @@ def test_mistakes_are_named(folder: Path, bundles: Bundles, tmp_path: Path) -> N
     opened = tmp_path / "opened"
     opened.mkdir()
     opened.chmod(0o755)
+    overlay = ("kubernetes", bundles(1), "--out", tmp_path / "out", "--base", ROOT / "deploy" / "kubernetes")
     for words, message in (
         (("compose", "--folder", folder), "name a bundle, or --embedded"),
         (("compose", bundles(1), "--embedded", "--folder", folder), "name a bundle, or --embedded"),
         (("compose", bundles(1), "--folder", tmp_path), "run this in the project's folder"),
         (("compose", tmp_path, "--folder", folder), "is not a bundle"),
         (("kubernetes", bundles(1), "--out", tmp_path / "out", "--base", tmp_path), "no Kustomize base"),
+        ((*overlay, "--folder", "../x"), "--folder ../x: a folder on"),
+        ((*overlay, "--folder", "a b"), "--folder a b: a folder on"),
+        (("secrets", "--folder", tmp_path / "s", "--redis", "redis://cache:6379"), "is no HOST:PORT, such as"),
+        (("secrets", "--folder", tmp_path / "s", "--redis", "cache"), "--redis cache: is no HOST:PORT"),
         (("secrets", "--folder", tmp_path / "s", "--caller", "A B"), "--caller A B"),
         (("secrets", "--folder", folder / compose.MAIN), "docker-compose.yml: File exists"),
         (("secrets", "--folder", opened), "others can open it (its mode is 0755)"),
@@ -73,6 +78,7 @@ def test_mistakes_are_named(folder: Path, bundles: Bundles, tmp_path: Path) -> N
         done = hetlm(*words)
         assert done.exit_code == 2
         assert message in " ".join(done.stderr.split())
+    assert not (tmp_path / "out").exists()
 
 
 def test_secrets_are_made_and_the_key_is_shown_once(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import yaml
 from service.deploying.kubernetes import NAMESPACE
 from service.deploying.rules import RulesError, rule_groups
 from tests.deploy.prometheus.reading import PROMETHEUS, ROOT, groups
+from tests.deploy.provisioned import DASHBOARDS
 from tests.service.deploying.conftest import Bundles
 from tests.service.deploying.test_command import hetlm
 
@@ -40,7 +41,7 @@ def test_without_monitoring_there_are_none(bundles: Bundles, tmp_path: Path) -> 
     assert "rules.yaml" not in (tmp_path / "kustomization.yaml").read_text()
 
 
-def test_a_copy_of_the_manifests_needs_the_rules_beside_it(bundles: Bundles, tmp_path: Path) -> None:
+def test_a_copy_of_the_manifests_needs_rules_and_dashboards_beside_it(bundles: Bundles, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "deploy" / "kubernetes", tmp_path / "deploy" / "kubernetes")
     words = ("kubernetes", bundles(1), "--out", tmp_path / "out", "--base", tmp_path / "deploy" / "kubernetes")
     rules = tmp_path / "deploy" / "prometheus" / "rules"
@@ -48,6 +49,11 @@ def test_a_copy_of_the_manifests_needs_the_rules_beside_it(bundles: Bundles, tmp
     assert (done.exit_code, (tmp_path / "out").exists()) == (2, False)
     assert f"{rules}: no rules" in "".join(done.stderr.split("\n")).replace("  ", " ")
     shutil.copytree(PROMETHEUS / "rules", rules)
+    done = hetlm(*words, "--monitoring")
+    drawn = tmp_path / "deploy" / "grafana" / "dashboards"
+    assert (done.exit_code, (tmp_path / "out").exists()) == (2, False)
+    assert f"{drawn}: no dashboards" in "".join(done.stderr.split("\n")).replace("  ", " ")
+    shutil.copytree(DASHBOARDS, drawn)
     assert hetlm(*words, "--monitoring").exit_code == 0
     (rules / "slo.yml").write_text("groups: [")
     assert hetlm(*words, "--monitoring").exit_code == 2

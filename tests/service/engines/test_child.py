@@ -7,13 +7,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from service.engines import guard
 from service.engines.child import Child
+from tests.processes import runs, until
 
 # A tree of three: the grandchild is an orphan, which nothing but the process group still holds, and heeds no SIGTERM
 # where it is told so.
@@ -36,26 +37,15 @@ def _tree(path: Path, *, disposition: str = "signal.SIG_DFL", ending: str = "tim
     return [sys.executable, "-I", "-c", TREE.format(disposition=disposition, ending=ending), str(path)]
 
 
-def _alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
 def _wait_for(path: Path) -> int:
-    end = time.monotonic() + GRANDCHILD
-    while not (path.exists() and path.read_text()):
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    until(lambda: path.exists() and path.read_text(), GRANDCHILD, pause=0.01)
     return int(path.read_text())
 
 
 def _gone(pid: int, seconds: float = 20.0) -> bool:
-    end = time.monotonic() + seconds
-    while _alive(pid) and time.monotonic() < end:
-        time.sleep(0.02)
-    return not _alive(pid)
+    with suppress(TimeoutError):
+        until(lambda: not runs(pid), seconds, pause=0.02)
+    return not runs(pid)
 
 
 @pytest.mark.parametrize("disposition", ["signal.SIG_DFL", "signal.SIG_IGN"])
@@ -64,7 +54,7 @@ def test_stop_takes_the_whole_tree(tmp_path: Path, disposition: str) -> None:
         child = Child(_tree(tmp_path / "pid", disposition=disposition), os.environ, tmp_path / "log", grace=1.0)
         await child.start()
         pid = await asyncio.to_thread(_wait_for, tmp_path / "pid")
-        assert _alive(pid)
+        assert runs(pid)
         assert child.group == os.getpgid(pid)
         await child.stop()
         await child.stop()

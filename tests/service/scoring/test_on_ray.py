@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
@@ -25,6 +26,7 @@ from service.scoring.parts import Part, Parts
 from service.scoring.results import Tally, schema
 from service.scoring.rows import defaults_of
 from service.settings import Settings
+from tests.processes import until
 from tests.service.scoring.building import BAD, dataset, documents, ndjson
 from tests.service.scoring.test_score_command import AS_OF, ROOT, invoke, rounded, scored
 
@@ -131,7 +133,7 @@ def test_an_error_comes_back_without_what_it_was_about(error: Exception, words: 
 
 @pytest.mark.parametrize("address", ["ray://10.0.0.7:10001", "somewhere", ":6379", "10.0.0.7:ray", ""])
 def test_an_address_that_is_none_is_refused(address: str) -> None:
-    with pytest.raises(RayError, match="not an address: local, auto, or host:port"), connected(address):
+    with pytest.raises(RayError, match="not an address: local, auto, or host:port"), connected(address, print):
         pass
 
 
@@ -144,6 +146,21 @@ def test_a_cluster_that_is_not_there_is_missed(root: Path, tmp_path: Path) -> No
     assert result.exit_code == 2
     assert f"error: --ray: {address}: no Ray cluster answers" in result.output
     assert "ray start --head" in result.output
+
+
+def test_a_head_that_goes_is_missed_once_and_one_that_is_there_never(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_ray, "LOOK_SECONDS", 0.02)
+    told: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        address = f"127.0.0.1:{head.getsockname()[1]}"
+        with on_ray.watched(address, told.append):
+            for _ in range(3):
+                head.accept()[0].close()
+            assert told == []
+            head.close()
+            until(lambda: told, 60)
+            time.sleep(0.2)
+    assert told == [f"{address}: the head of the Ray cluster is gone. Ray ends this command if it stays away"]
 
 
 def test_where_ray_is_not_installed_the_remedy_is_named(

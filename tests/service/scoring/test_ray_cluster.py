@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ import pytest
 from browsing.bundle import Bundle
 from browsing.hashing import file_sha256
 from tests import tiny
+from tests.processes import alive, descendants, free_port, listens, until
 from tests.service.scoring.building import BAD, dataset, documents, ndjson
 from tests.service.scoring.test_score_command import ROOT
 
@@ -62,9 +61,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
 def head() -> Iterator[tuple[str, Path]]:
     """A Ray of this test alone with room for two workers: its address, and its folder with the logs."""
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as folder:  # short: it has sockets in it
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         words = ["start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}", "--num-cpus=2"]
         words += [f"--temp-dir={folder}", "--include-dashboard=false", "--object-store-memory=200000000"]
         process = subprocess.Popen(
@@ -75,7 +72,8 @@ def head() -> Iterator[tuple[str, Path]]:
             start_new_session=True,
         )
         with ended(process, 1):
-            until(lambda: listens(port) and (Path(folder) / "session_latest" / "logs" / "raylet.out").exists())
+            raylet = Path(folder) / "session_latest" / "logs" / "raylet.out"
+            until(lambda: listens(port) and raylet.exists(), PATIENCE)
             yield f"127.0.0.1:{port}", Path(folder)
 
 
@@ -116,49 +114,7 @@ def ended(process: subprocess.Popen[str] | subprocess.Popen[bytes], seconds: flo
                 os.kill(pid, signal.SIGKILL)
 
 
-def until(holds: Callable[[], object], seconds: float = PATIENCE) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > end:
-            raise TimeoutError
-        time.sleep(0.05)
-
-
-def listens(port: int) -> bool:
-    with suppress(OSError):
-        socket.create_connection(("127.0.0.1", port), 1).close()
-        return True
-    return False
-
-
-def descendants(pid: int) -> dict[int, str]:
-    """Process id -> when it was started, so that nobody else with this id is meant."""
-    found: dict[int, str] = {}
-    waiting = [pid]
-    while waiting:
-        with suppress(OSError):
-            tasks = Path(f"/proc/{waiting.pop()}/task")
-            for task in tasks.iterdir():
-                for child in map(int, (task / "children").read_text().split()):
-                    found[child] = started(child)
-                    waiting.append(child)
-    return found
-
-
-def started(pid: int) -> str:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-
-
-def alive(processes: dict[int, str]) -> list[int]:
-    found = []
-    for pid, since in processes.items():
-        with suppress(OSError):
-            if started(pid) == since and Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
-                found.append(pid)
-    return found
-
-
-def workers(processes: dict[int, str]) -> dict[int, bool]:
+def workers(processes: Iterable[int]) -> dict[int, bool]:
     """Those that hold a bundle each, and whether they are at a chunk just now: Ray says so in their names."""
     found = {}
     for pid in processes:
@@ -181,7 +137,8 @@ def test_a_worker_is_killed_and_the_result_is_the_same(shop: Shop, head: tuple[s
     process = command(shop.bundle, shop.histories, out, "--ray", address, "--json", **TOKEN)
     with ended(process):
         until(
-            lambda: process.poll() is not None or (chunks(out) >= 1 and any(workers(descendants(raylet[0])).values()))
+            lambda: process.poll() is not None or (chunks(out) >= 1 and any(workers(descendants(raylet[0])).values())),
+            PATIENCE,
         )
         assert process.poll() is None, process.communicate()
         before = workers(descendants(raylet[0]))
@@ -218,7 +175,7 @@ def test_what_a_worker_cannot_read_is_said(shop: Shop, head: tuple[str, Path], t
         from service.settings import Settings
         bundle, histories = pathlib.Path("{tmp_path}/absent"), pathlib.Path("{shop.histories}")
         order = Order(bundle, "{version}", histories, "{digest}", 20, PredictOptions(), Settings())
-        with connected("auto"):
+        with connected("auto", print):
             try:
                 list(scored(functools.partial(ChunkScorer, order), range(9), 1))
             except RayError as error:
@@ -236,20 +193,30 @@ def test_what_a_worker_cannot_read_is_said(shop: Shop, head: tuple[str, Path], t
     assert f"{tmp_path}/absent: is not there; every worker must find it under this path" in done.stdout
 
 
-def test_interrupted_it_leaves_nothing_but_what_the_same_command_goes_on_from(shop: Shop, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_however_it_ends_the_same_command_goes_on(shop: Shop, tmp_path: Path, how: signal.Signals) -> None:
+    """Interrupted, it leaves nothing else; killed, it leaves Ray's folder, with its logs, and no worker."""
     out = tmp_path / "out.parquet"
     with tempfile.TemporaryDirectory(prefix="h", dir="/tmp") as folder:
         process = command(shop.bundle, shop.histories, out, "--ray", "local", TMPDIR=folder)
         with ended(process):
-            until(lambda: chunks(out) >= 1 or process.poll() is not None)
+            until(lambda: chunks(out) >= 1 or process.poll() is not None, PATIENCE)
             children = descendants(process.pid)
             assert workers(children)
-            process.send_signal(signal.SIGINT)
+            process.send_signal(how)
             _, errors = process.communicate(timeout=PATIENCE)
-            assert process.returncode == 130, errors
-            assert "the same command goes on" in errors
-            until(lambda: not alive(children), 60)
-        assert list(Path(folder).iterdir()) == []
+            if how == signal.SIGINT:
+                assert process.returncode == 130, errors
+                assert "the same command goes on" in errors
+                until(lambda: not alive(children), 60)
+                assert list(Path(folder).iterdir()) == []
+            else:
+                assert process.returncode == -signal.SIGKILL
+                until(lambda: not workers(alive(children)), 60)
+                left = [path for path in Path(folder).rglob("*") if path.is_file()]
+                assert [path.name for path in left if SECRET.encode() in path.read_bytes()] == []
+                for pid in alive(children):  # Ray's agents, which take a minute to notice
+                    os.kill(pid, signal.SIGKILL)
     assert not out.exists()
     kept = chunks(out)
     assert 1 <= kept < ROWS // CHUNK
