@@ -127,9 +127,21 @@ def choose_engine(settings: Settings, bundle: Bundle) -> Engine:
         from service.engines.vllm import VllmEngine
 
         return VllmEngine(bundle.predictors(), size, context=context)
+    if settings.engine == "vllm-stacked":
+        from service.engines.stacked.engine import StackedVllmEngine
+
+        try:
+            return StackedVllmEngine(bundle.predictors(), size, context=context)
+        except ValueError as error:
+            raise ConfigurationError(f"HETLM_ENGINE (--engine vllm-stacked): {error}") from None
     from browsing.engines.local import LocalEngine
 
     return SupervisedEngine(lambda: LocalEngine(bundle.predictors(), threads=settings.threads))
+
+
+def choose_encoder(settings: Settings, bundle: Bundle) -> Encoder:
+    """Raises `BundleError` where it is not the one that the bundle was trained with, or cannot be loaded."""
+    return encoder_of(bundle, settings.encoder)
 
 
 def choose_store(settings: Settings) -> Store:
@@ -244,7 +256,7 @@ def build(
     online = Online(patience=settings.batch_patience_seconds)
 
     # The version to start with, and how others join it.
-    makers = makers or Makers(partial(choose_engine, settings), encoder_of)
+    makers = makers or Makers(partial(choose_engine, settings), partial(choose_encoder, settings))
     deployer = Deployer(Shared(settings, embedders, entrance, metrics, monitoring, log), makers)
     router = Router(deployer.assemble(bundle, engine, encoder))
     fleet = Fleet(log)

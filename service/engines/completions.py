@@ -53,14 +53,14 @@ def check(request: GenerateRequest, vocabulary_size: int, context: int) -> None:
         )
 
 
-def body(request: GenerateRequest, model: str, vocabulary_size: int) -> dict[str, object]:
-    """The JSON document that asks for `request`.
+def body(request: GenerateRequest, model: str, vocabulary_size: int, first: int = 0) -> dict[str, object]:
+    """The JSON document that asks for `request`. `first`: the id that the prompt's id 0 has for this server.
 
     Everything that a server's own defaults could change is set: temperature 1 over the whole distribution.
     """
     document: dict[str, object] = {
         "model": model,
-        "prompt": list(request.prompt),
+        "prompt": [first + token for token in request.prompt],
         "n": request.samples,
         "max_tokens": request.max_steps,
         "temperature": 0.0 if request.greedy else 1.0,

@@ -100,11 +100,16 @@ def arguments(predictor: str, model: str, host: str, port: int, tuning: Tuning) 
 
 
 def environment(
-    surroundings: Mapping[str, str], api_key: str, scratch: Path, cores: Sequence[int] | None, tuning: Tuning
+    surroundings: Mapping[str, str],
+    api_key: str,
+    scratch: Path,
+    cores: Sequence[int] | None,
+    tuning: Tuning,
+    plugin: str = "",
 ) -> dict[str, str]:
     """`surroundings` without the service's own settings (its secrets are none of vLLM's business), and what keeps vLLM
     off the network. `scratch`: for its sockets and temporary files, which it leaves behind. `cores`: those to bind to;
-    None leaves one thread to the scheduler."""
+    None leaves one thread to the scheduler. `plugin`: the only one that vLLM may load."""
     variables = {
         name: value
         for name, value in surroundings.items()
@@ -114,6 +119,7 @@ def environment(
         "VLLM_API_KEY": api_key,  # not on the command line, which every user of the machine can read
         "VLLM_HOST_IP": "127.0.0.1",
         **QUIET,
+        "VLLM_PLUGINS": plugin,
         "TMPDIR": str(scratch),
     }
     bind = "nobind" if cores is None else ",".join(map(str, cores))

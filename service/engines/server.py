@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from collections.abc import Mapping
 
 import anyio
 import httpx
@@ -41,7 +42,9 @@ class Server:
 
     `model`: the name under which it must serve; None takes the name it has. `context`: the least number of tokens that
     prompt and path must have room for. `api_key` goes into the `Authorization` header. `fingerprint`: what its model is
-    recognised by, shared by the servers of one cluster.
+    recognised by, shared by the servers of one cluster. `block`: which of the predictors stacked there is asked (see
+    `service.engines.stacked`); 0 is also the only one of a server that has one. `probes_first`: whether it schedules by
+    priority, so that the question whether it answers need not wait behind all that it has to do.
     """
 
     def __init__(
@@ -54,12 +57,16 @@ class Server:
         context: int = 0,
         api_key: str | None = None,
         fingerprint: Fingerprint | None = None,
+        block: int = 0,
+        probes_first: bool = False,
     ) -> None:
         self.url = url.rstrip("/")
         self._client = client
         self._vocabulary_size = vocabulary_size
         self._expected = model
         self._least_context = context
+        self._first = block * vocabulary_size
+        self._probe_priority = {"priority": -1} if probes_first else {}
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._fingerprint = fingerprint or Fingerprint()
         self._model: _Model | None = None
@@ -92,17 +99,20 @@ class Server:
         """Whether one real token comes within `timeout` seconds."""
         request = GenerateRequest(0, (BOS,), samples=1, max_steps=1, watched=(EOS,), deadline=timeout)
         try:
-            await self.generate(request)
+            await self._ask(request, self._probe_priority)
         except EngineError:
             return False
         return True
 
     async def generate(self, request: GenerateRequest) -> list[Path]:
         """See `browsing.engine.Engine.generate`. When the caller gives up, the connection closes and vLLM aborts."""
+        return await self._ask(request, {})
+
+    async def _ask(self, request: GenerateRequest, further: Mapping[str, object]) -> list[Path]:
         if self._model is None:
             raise Unreachable(f"{self.url}: not checked yet")
         completions.check(request, self._vocabulary_size, self._model.max_model_len)
-        document = completions.body(request, self._model.id, self._vocabulary_size)
+        document = {**completions.body(request, self._model.id, self._vocabulary_size, self._first), **further}
         try:
             async with asyncio.timeout(request.deadline):
                 status, content = await self._send("POST", "/v1/completions", document)
@@ -196,7 +206,7 @@ class Server:
         the document that asked for it."""
         watched, last = fingerprint.watched(self._vocabulary_size), self._vocabulary_size - 1
         request = GenerateRequest(0, (BOS,), samples=1, max_steps=1, watched=watched, forbidden=(EOS,))
-        document = completions.body(request, model.id, self._vocabulary_size)
+        document = completions.body(request, model.id, self._vocabulary_size, self._first)
         status, content = await self._send("POST", "/v1/completions", document)
         if status in (502, 503, 504):
             raise Unreachable(f"{self.url}: answered with status {status}")

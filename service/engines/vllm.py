@@ -38,19 +38,29 @@ _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 60.0
 
 
-class _Cluster:
-    """One predictor and the vLLM that serves it. `server` is None while it is down."""
+class _Served:
+    """One directory and the vLLM that serves it. `servers`, one for each of its `clusters`, are empty while it is
+    down."""
 
-    def __init__(self, number: int, predictor: Path, cores: list[int] | None) -> None:
-        self.number = number
+    def __init__(self, clusters: range, predictor: Path, cores: list[int] | None) -> None:
+        self.clusters = clusters
         self.predictor = predictor
         self.cores = cores
         self.child: Child | None = None
-        self.server: Server | None = None
+        self.servers: tuple[Server, ...] = ()
+
+    @property
+    def name(self) -> str:
+        first, last = self.clusters[0], self.clusters[-1]
+        return f"cluster-{first}" if first == last else f"clusters-{first}-{last}"
+
+    def __str__(self) -> str:
+        return self.name.replace("-", " ", 1)
 
 
 class VllmEngine:
-    """`browsing.engine.Engine` over supervised children: `predictors[k]` is cluster k's directory.
+    """`browsing.engine.Engine` over supervised children: `predictors[k]` is cluster k's directory, or where each has
+    `stacked` predictors (see `service.engines.stacked`) that of clusters k * stacked up to the next one's first.
 
     A child that ends, with whatever code, or stops answering is started anew: at once the first time, and with growing
     pauses where the new one ends soon, too, or does not start; until it answers again its cluster's requests raise
@@ -60,7 +70,8 @@ class VllmEngine:
     `tuning`: by default what suits this machine. `context`: the least number of tokens for prompt and path. `logs`:
     where the children's logs are kept; by default they go with the engine. `probe_every`: seconds between real
     one-token questions. `program`: what is run, given a predictor, the name it is served under, and a port.
-    `generator`: of the pauses' random part. `pause`: waits for seconds before a new start.
+    `plugin`: the only one of vLLM's that is loaded. `probes_first`: whether `program` schedules by priority (see
+    `Server`). `generator`: of the pauses' random part. `pause`: waits for seconds before a new start.
     """
 
     def __init__(
@@ -68,6 +79,7 @@ class VllmEngine:
         predictors: Sequence[Path],
         vocabulary_size: int,
         *,
+        stacked: int = 1,
         gpu: bool | None = None,
         tuning: Tuning | None = None,
         context: int = 0,
@@ -77,6 +89,8 @@ class VllmEngine:
         probe_every: float = 15.0,
         grace: float = 15.0,
         program: Callable[[Path, str, int, Tuning], list[str]] = command,
+        plugin: str = "",
+        probes_first: bool = False,
         generator: random.Random | None = None,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -92,6 +106,8 @@ class VllmEngine:
         self._probe_every = probe_every
         self._grace = grace
         self._program = program
+        self._plugin = plugin
+        self._probes_first = probes_first
         self._generator = generator or random.Random()
         self._pause = pause
         self._tell: Tell = nobody
@@ -102,24 +118,27 @@ class VllmEngine:
         self.api_key = secrets.token_urlsafe(32)
         """What the children want to hear: no other user of this machine can ask them."""
         shares = divide(physical_cores(), len(predictors))
-        self._clusters = [_Cluster(k, path, shares[k]) for k, path in enumerate(predictors)]
+        self._stacked = stacked
+        self._served = [
+            _Served(range(i * stacked, (i + 1) * stacked), path, shares[i]) for i, path in enumerate(predictors)
+        ]
 
     @property
     def urls(self) -> list[str | None]:
-        """Where each cluster's vLLM answers; None while it is down."""
-        return [cluster.server.url if cluster.server is not None else None for cluster in self._clusters]
+        """Where each vLLM answers; None while it is down."""
+        return [served.servers[0].url if served.servers else None for served in self._served]
 
     @property
     def groups(self) -> list[int | None]:
-        """Each cluster's process group."""
-        return [cluster.child.group if cluster.child is not None else None for cluster in self._clusters]
+        """Each vLLM's process group."""
+        return [served.child.group if served.child is not None else None for served in self._served]
 
     def log(self, cluster: int) -> Path:
         """The log of a cluster's vLLM. Raises `EngineError` if the engine is not running."""
         directory = self._logs or self._scratch
         if directory is None:
             raise EngineError("the engine is not running")
-        return directory / f"cluster-{cluster}.log"
+        return directory / f"{self._served[cluster // self._stacked].name}.log"
 
     def on_return(self, tell: Tell) -> None:
         self._tell = tell
@@ -134,37 +153,42 @@ class VllmEngine:
         if self._logs is not None:
             self._logs.mkdir(parents=True, exist_ok=True)
         try:
-            with progress("vLLM engines", len(self._clusters), "engines") as advance:
-                for cluster in self._clusters:
-                    await self._launch(cluster)
+            with progress("vLLM engines", len(self._served), "engines") as advance:
+                for served in self._served:
+                    await self._launch(served)
                     advance(1)
         except BaseException:
             await self.stop()
             raise
-        self._supervisors = [asyncio.create_task(self._supervise(cluster)) for cluster in self._clusters]
+        self._supervisors = [asyncio.create_task(self._supervise(served)) for served in self._served]
 
     async def generate(self, request: GenerateRequest) -> list[SampledPath]:
-        if not 0 <= request.cluster < len(self._clusters):
-            raise ValueError(f"no cluster {request.cluster}: there are {len(self._clusters)}")
-        server = self._clusters[request.cluster].server
-        if server is None:
+        clusters = len(self._served) * self._stacked
+        if not 0 <= request.cluster < clusters:
+            raise ValueError(f"no cluster {request.cluster}: there are {clusters}")
+        number, block = divmod(request.cluster, self._stacked)
+        servers = self._served[number].servers
+        if not servers:
             raise EngineDown(f"cluster {request.cluster}: its vLLM is not running")
-        return await server.generate(request)
+        return await servers[block].generate(request)
 
     async def healthy(self) -> dict[int, bool]:
-        return dict(enumerate(await asyncio.gather(*map(self._answers, self._clusters))))
+        answers = await asyncio.gather(*map(self._answers, self._served))
+        return dict(enumerate(up for own in answers for up in own))
 
-    async def _answers(self, cluster: _Cluster) -> bool:
-        return cluster.server is not None and await cluster.server.answers(self._probe_timeout)
+    async def _answers(self, served: _Served) -> list[bool]:
+        if not served.servers:
+            return [False] * len(served.clusters)
+        return await asyncio.gather(*(server.answers(self._probe_timeout) for server in served.servers))
 
     async def stop(self) -> None:
         for task in self._supervisors:
             task.cancel()
         await asyncio.gather(*self._supervisors, return_exceptions=True)
         self._supervisors = []
-        children = [cluster.child for cluster in self._clusters if cluster.child is not None]
-        for cluster in self._clusters:
-            cluster.server = cluster.child = None
+        children = [served.child for served in self._served if served.child is not None]
+        for served in self._served:
+            served.servers, served.child = (), None
         await asyncio.gather(*(child.stop() for child in children))
         if self._client is not None:
             await self._client.aclose()
@@ -173,74 +197,81 @@ class VllmEngine:
             shutil.rmtree(self._scratch, ignore_errors=True)
             self._scratch = None
 
-    async def _launch(self, cluster: _Cluster) -> None:
-        """Start the cluster's vLLM and wait for its first real token. Raises `EngineError`."""
+    async def _launch(self, served: _Served) -> None:
+        """Start a vLLM and wait for each of its predictors' first real token. Raises `EngineError`."""
         if self._client is None or self._scratch is None:
             raise EngineError("the engine is not running")
-        port, name = _free_port(), f"cluster-{cluster.number}"
-        child = cluster.child = Child(
-            self._program(cluster.predictor, name, port, self._tuning),
-            environment(os.environ, self.api_key, self._scratch, cluster.cores, self._tuning),
-            self.log(cluster.number),
+        port = _free_port()
+        child = served.child = Child(
+            self._program(served.predictor, served.name, port, self._tuning),
+            environment(os.environ, self.api_key, self._scratch, served.cores, self._tuning, self._plugin),
+            self.log(served.clusters[0]),
             grace=self._grace,
         )
-        server = Server(
-            self._client,
-            f"http://127.0.0.1:{port}",
-            self._vocabulary_size,
-            model=name,
-            context=self._context,
-            api_key=self.api_key,
+        servers = tuple(
+            Server(
+                self._client,
+                f"http://127.0.0.1:{port}",
+                self._vocabulary_size,
+                model=served.name,
+                context=self._context,
+                api_key=self.api_key,
+                block=block,
+                probes_first=self._probes_first,
+            )
+            for block in range(self._stacked)
         )
         ended: asyncio.Task[None] | None = None
         try:
             await child.start()
             ended = asyncio.create_task(child.ended())
             async with asyncio.timeout(self._start_timeout):
-                await _ready(server, ended)
+                for server in servers:
+                    await _ready(server, ended)
         except (TimeoutError, EngineError, OSError) as error:
             reason = str(error) or f"not ready within {self._start_timeout:.0f} seconds"
             await child.stop()
-            raise EngineError(f"cluster {cluster.number}: vLLM did not start: {reason}\n{child.last_words()}") from None
+            raise EngineError(f"{served}: vLLM did not start: {reason}\n{child.last_words()}") from None
         except BaseException:
             await child.stop()
             raise
         finally:
             if ended is not None:
                 ended.cancel()
-        cluster.server = server
+        served.servers = servers
 
-    async def _supervise(self, cluster: _Cluster) -> None:
+    async def _supervise(self, served: _Served) -> None:
         """Start it anew whenever it breaks, for ever."""
         loop = asyncio.get_running_loop()
         restarts = Restarts(Backoff(self._generator, first=_FIRST_PAUSE, most=_LONGEST_PAUSE), _STEADY)
         while True:
             since = loop.time()
-            reason = await self._until_broken(cluster)
-            cluster.server = None
+            reason = await self._until_broken(served)
+            served.servers = ()
             broke = began = loop.time()
             pause = restarts.died(broke - since)
-            while cluster.server is None:
-                logger.warning("cluster %d: %s; starting it anew in %.1f s", cluster.number, reason, pause)
-                if cluster.child is not None:
-                    await cluster.child.stop()
+            while not served.servers:
+                logger.warning("%s: %s; starting it anew in %.1f s", served, reason, pause)
+                if served.child is not None:
+                    await served.child.stop()
                 await self._pause(pause)
                 try:
                     async with self._one_at_a_time:
                         began = loop.time()
-                        await self._launch(cluster)
+                        await self._launch(served)
                 except EngineError as error:
                     reason, pause = str(error), restarts.failed()
             logger.warning(
-                "cluster %d: vLLM answers again, %.1f s after its end was noticed; its start took %.1f s",
-                *(cluster.number, loop.time() - broke, loop.time() - began),
+                "%s: vLLM answers again, %.1f s after its end was noticed; its start took %.1f s",
+                *(served, loop.time() - broke, loop.time() - began),
             )
-            self._tell(cluster.number)
+            for cluster in served.clusters:
+                self._tell(cluster)
 
-    async def _until_broken(self, cluster: _Cluster) -> str:
+    async def _until_broken(self, served: _Served) -> str:
         """Returns, with the reason, when the child has ended or three questions in a row stayed without answer."""
-        child, server = cluster.child, cluster.server
-        if child is None or server is None:
+        child, servers = served.child, served.servers
+        if child is None or not servers:
             return "vLLM is not running"
         ended = asyncio.create_task(child.ended())
         failures, wait = 0, self._probe_every
@@ -249,7 +280,7 @@ class VllmEngine:
                 done, _ = await asyncio.wait({ended}, timeout=wait)
                 if done:
                     return "vLLM ended"
-                answered = await server.answers(max(self._probe_timeout, self._probe_every))
+                answered = await servers[0].answers(max(self._probe_timeout, self._probe_every))
                 failures, wait = (0, self._probe_every) if answered else (failures + 1, min(_SOON, self._probe_every))
             return "vLLM does not answer"
         finally:

@@ -11,12 +11,14 @@ import pytest
 import torch
 
 from browsing.bundle import Bundle, BundleError
-from browsing.encoder import EncoderKind, pool, rounded
+from browsing.encoder import EncoderKind, pool, rounded, source_sha256
+from browsing.encoders.int8 import Int8SbertEncoder
 from browsing.encoders.of_bundle import encoder_of
 from browsing.encoders.sbert import SbertEncoder
-from service.app import ConfigurationError, build, choose_engine, choose_store, load
+from service.app import ConfigurationError, build, choose_encoder, choose_engine, choose_store, load
 from service.cache.memory import MemoryStore
 from service.cache.redis import RedisStore
+from service.engines.stacked.engine import StackedVllmEngine
 from service.engines.supervised import SupervisedEngine
 from service.engines.vllm_server import VllmServerEngine
 from service.settings import Settings
@@ -60,6 +62,16 @@ def test_engines(bundle: Bundle) -> None:
     asyncio.run(scenario())
     with pytest.raises(ConfigurationError, match="1 addresses for 2 clusters"):
         choose_engine(Settings(engine="vllm-server", engine_urls=("http://a:1",)), bundle)
+
+
+def test_predictors_that_cannot_be_stacked_are_named(tmp_path: Path) -> None:
+    tiny.bundle(tmp_path)
+    bundle = Bundle.load(tmp_path)
+    assert isinstance(choose_engine(Settings(engine="vllm-stacked"), bundle), StackedVllmEngine)
+    path = bundle.predictor(1) / "config.json"
+    path.write_text(path.read_text().replace("LlamaForCausalLM", "OPTForCausalLM"))
+    with pytest.raises(ConfigurationError, match=r"cluster-1.*OPTForCausalLM.*choose the engine vllm"):
+        choose_engine(Settings(engine="vllm-stacked"), bundle)
 
 
 def test_stores(redis_server: RedisServer) -> None:
@@ -144,6 +156,30 @@ def test_redis_may_go_and_come_back_while_answers_go_on(bundle: Bundle, redis_se
             assert (same(again), again["embedding"]["cached"]) == (same(first), 2)
             metrics = await made.metrics()
             assert 'hetlm_cache_errors_total{operation="get",reason="down"}' in metrics
+
+    asyncio.run(scenario())
+
+
+def test_sbert_in_integers_serves_and_shares_a_redis_with_sbert_but_no_vector(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    """A rolling update from one setting to the other meets the other's vectors under keys that it never asks for."""
+    torch_encoder = SbertEncoder()
+    tiny.bundle(tmp_path, encoder=torch_encoder)
+    bundle = Bundle.load(tmp_path)
+
+    async def ask(choice: str) -> int:
+        settings = with_redis(redis_server, "a secret for both encoders").model_copy(update={"encoder": choice})
+        encoder = choose_encoder(settings, bundle)
+        assert isinstance(encoder, Int8SbertEncoder if choice == "int8" else SbertEncoder)
+        assert source_sha256(encoder) == torch_encoder.weights_sha256
+        async with running(bundle, encoder=encoder, store=choose_store(settings), settings=settings) as made:
+            answer = await made.answer({"sessions": SESSIONS})
+            await asyncio.sleep(0.1)
+            return int(answer["embedding"]["cached"])
+
+    async def scenario() -> None:
+        assert [await ask(choice) for choice in ("torch", "int8", "int8", "torch")] == [0, 0, 2, 2]
 
     asyncio.run(scenario())
 

@@ -16,8 +16,7 @@ import pytest
 from browsing.bundle import Bundle
 from browsing.engine import EngineDown, EngineTimeout, GenerateRequest
 from browsing.engine import Path as Sampled
-from browsing.engines.local import LocalEngine
-from browsing.engines.local import advance
+from browsing.engines.local import LocalEngine, advance
 from browsing.vocabulary import BOS
 from service.engines import supervised
 from service.engines.supervised import LONG_LIFE, SILENT, SupervisedEngine
