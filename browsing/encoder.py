@@ -7,7 +7,7 @@ Encoders are frozen: they are no part of what the actor and the critics learn. `
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ DECAY = 0.8
 
 EncoderKind = Literal["sbert", "predictor", "both", "markov"]
 """What reads a session: SBERT its pages' names, the shared predictor, both of these, or the Markov mixture."""
+EncoderChoice = Literal["torch", "int8", "auto"]
+"""How SBERT computes: in float32, in 8-bit integers, or in these where the CPU multiplies them fast."""
 Vectors = NDArray[np.float32]
 
 
@@ -49,6 +51,19 @@ class Encoder(Protocol):
 
     def encode(self, sessions: Sequence[Sequence[str]]) -> Vectors:
         """One vector per session, float32 [len(sessions), dimension]."""
+
+
+@runtime_checkable
+class Rounded(Protocol):
+    """An encoder that computes with other weights than those that it was made of, which `source_sha256` names."""
+
+    @property
+    def source_sha256(self) -> str: ...
+
+
+def source_sha256(encoder: Encoder) -> str:
+    """The weights that a bundle's manifest means: those that selectors are trained with, before any rounding."""
+    return encoder.source_sha256 if isinstance(encoder, Rounded) else encoder.weights_sha256
 
 
 def pool(vectors: Vectors, decay: float) -> Vectors:

@@ -83,7 +83,8 @@ class Engine(Protocol):
         """Load; returns when every cluster has answered one real token. Raises `EngineError`."""
 
     async def generate(self, request: GenerateRequest) -> list[Path]:
-        """`request.samples` paths. Raises `EngineError`, `EngineTimeout`, or `ValueError` for an id out of range."""
+        """`request.samples` paths, each with the model's law; those of even number are independent of those of odd
+        number. Raises `EngineError`, `EngineTimeout`, or `ValueError` for an id out of range."""
 
     async def healthy(self) -> dict[int, bool]:
         """Per cluster, whether a real one-token answer arrives within a few seconds."""

@@ -2,12 +2,17 @@
 
 Both use the probabilities along the paths rather than only which token was drawn, and are unbiased. A path includes the
 step that ends it. A path still unfinished after T steps is complete for this purpose: the event is "within T pages".
+
+Paths of one request are stratified in two halves, those of even and those of odd number, which are independent of one
+another (`browsing.engines.sampling.noise`); so is one request of another, and several requests' paths in a row keep
+that order where all but the last are of even number. What an estimator learns from paths it therefore applies to
+those of the other half alone: learnt from all the other paths it would be biased (measured: by half a standard error).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,19 +20,41 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from browsing.engine import Path
+from browsing.vocabulary import EOS
 
 Floats = NDArray[np.float64]
+
+PRIOR = 0.25
+"""Steps that the value of a signal begins with: of few paths few visit one, often none but the path in question."""
+DOUBT = 0.5
+"""So many paths' worth of the largest variance that values in [0, 1] can have is added to that of the paths."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The paths of one set, and the ids [W] that they watch."""
+
+    paths: Sequence[Path]
+    watched: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
 class OutcomeEstimate:
     """`interval`: 95 %, Student's t on the standard error over the paths, clipped to [0, 1]; (0, 1) for a single path.
 
-    It says how far more paths would move the estimate, not how good the predictor is.
+    It says how far more paths would move the estimate, not how good the predictor is. Few paths may agree only because
+    none of them met what is rare: `DOUBT` widens the interval by what that could hide. Paths of one request are
+    stratified, which makes the true error smaller than the one that their scatter shows: on their account it is too
+    wide rather than too narrow.
     """
 
     probability: float
     interval: tuple[float, float]
+
+    @property
+    def reach(self) -> float:
+        """How far the interval goes from the probability, on its longer side."""
+        return max(self.interval[1] - self.probability, self.probability - self.interval[0])
 
 
 def outcome_estimate(paths: Sequence[Path]) -> OutcomeEstimate:
@@ -40,14 +67,124 @@ def outcome_estimate(paths: Sequence[Path]) -> OutcomeEstimate:
 
     Raises `ValueError` for no path.
     """
-    if not paths:
+    return _mean([1 - float(np.prod(np.clip(1 - path.watched.sum(axis=1), 0, 1))) for path in paths])
+
+
+def guided_estimate(
+    without: Seen, outcome: Sequence[int], signals: Sequence[int], free: Seen | None = None
+) -> OutcomeEstimate:
+    """`outcome_estimate`, less the luck of the draws that decide most: ending early, and visiting a signal.
+
+    A purchase is seldom far from a cart, so that a path's value hangs on whether the path visits one. `signals` are
+    such pages; the paths watch them and `[EOS]` besides `outcome`. Let w_t = prod_{s<=t} (1 - p_s), and v(x) what the
+    outcome's chance in the rest of a path is thought to be after a page x: 0 after `[EOS]`, one number after a signal,
+    one after anything else. With q_t the probabilities under which x_t was drawn (outcome forbidden), every
+
+        w_t (v(x_t) - sum_x q_t(x) v(x))
+
+    has mean zero given the steps before, whatever v is, and the sum over t is taken off the path's value: the mean
+    over paths stays what it is, and were v the truth, no variance would be left. v is a mean over the steps of paths
+    of the OTHER half and of the `free` paths (drawn anyway for the pages) up to their first outcome; after a signal as
+    if `PRIOR` more steps had had the value of other pages. A path's value may lie outside [0, 1]; their mean is
+    clipped.
+
+    Raises `ValueError` for no path, or where one of the ids is not watched.
+    """
+    if not without.paths:
         raise ValueError("no path to estimate from")
-    values = np.array([1 - float(np.prod(np.clip(1 - path.watched.sum(axis=1), 0, 1))) for path in paths])
-    mean, n = float(values.mean()), len(values)
+    steps = _Steps.of(without, outcome, signals)
+    sets = [steps]
+    if free is not None and free.paths:
+        sets.append(_Steps.of(free, outcome, signals, until_outcome=True))
+
+    def learnt(kind: Callable[[_Steps], Floats]) -> tuple[Floats, Floats]:
+        """[n]: the outcome's chances after such steps of the other half, summed, and the number of these steps. Of both
+        sets: with equal seeds, paths of equal number are much the same in both."""
+        n = len(without.paths)
+        chances = [_other_half(own.after(kind(own)), n) for own in sets]
+        numbers = [_other_half(kind(own).sum(axis=1), n) for own in sets]
+        return np.sum(chances, axis=0), np.sum(numbers, axis=0)
+
+    chances, number = learnt(lambda own: own.other)
+    after_other = np.divide(chances, number, out=np.zeros(len(number)), where=number > 0)
+    chances, number = learnt(lambda own: own.signal)
+    after_signal = (chances + PRIOR * after_other) / (number + PRIOR)
+    # v less `after_other` everywhere: what is neither signal nor end then needs no probability of its own.
+    luck = (after_signal - after_other) * steps.surprise(steps.signal, signals)
+    luck -= after_other * steps.surprise(steps.end, (EOS,))
+    return _mean((1 - steps.weights[:, -1] - luck).tolist())
+
+
+@dataclass(frozen=True, slots=True)
+class _Steps:
+    """n paths of at most T steps. `chance` [n, T]: of the outcome; 0 beyond a path's end. `weights` [n, T]: w_t.
+    `signal`, `end`, `other` [n, T]: what was drawn, 0 or 1."""
+
+    seen: Seen
+    chance: Floats
+    weights: Floats
+    signal: Floats
+    end: Floats
+    other: Floats
+
+    @classmethod
+    def of(cls, seen: Seen, outcome: Sequence[int], signals: Sequence[int], *, until_outcome: bool = False) -> _Steps:
+        n, T = len(seen.paths), max(len(path.tokens) for path in seen.paths)
+        tokens = np.full((n, T), -1)
+        for i, path in enumerate(seen.paths):
+            tokens[i, : len(path.tokens)] = path.tokens
+        chance = _sums(seen, outcome, T)
+        drawn = np.isin(tokens, outcome)
+        live = tokens >= 0
+        if until_outcome:
+            beyond = np.cumsum(drawn, axis=1) - drawn > 0
+            chance[beyond], live[beyond] = 0.0, False
+        signal, end = np.isin(tokens, signals) & live, (tokens == EOS) & live
+        other = live & ~signal & ~end & ~drawn
+        weights = np.cumprod(1 - chance, axis=1).astype(np.float64)
+        return cls(seen, chance, weights, *(kind.astype(np.float64) for kind in (signal, end, other)))
+
+    def after(self, kind: Floats) -> Floats:
+        """[n]: summed over each path's steps of `kind`, the outcome's chance in the rest of the path."""
+        rest = np.cumprod((1 - self.chance)[:, ::-1], axis=1)[:, ::-1]
+        total: Floats = (kind[:, :-1] * (1 - rest[:, 1:])).sum(axis=1)
+        return total
+
+    def surprise(self, kind: Floats, ids: Sequence[int]) -> Floats:
+        """[n]: sum_t w_t (1[x_t of `kind`] - q_t), where q_t is the chance that it was, the outcome forbidden."""
+        before = np.concatenate([np.ones((len(kind), 1)), self.weights[:, :-1]], axis=1)
+        total: Floats = (before * ((1 - self.chance) * kind - _sums(self.seen, ids, kind.shape[1]))).sum(axis=1)
+        return total
+
+
+def _sums(seen: Seen, ids: Sequence[int], T: int) -> Floats:
+    """[n, T]: the summed probability of `ids` at each step, 0 beyond the path's end."""
+    columns = [list(seen.watched).index(i) for i in ids]
+    sums = np.zeros((len(seen.paths), T))
+    for i, path in enumerate(seen.paths):
+        sums[i, : len(path.tokens)] = path.watched[:, columns].sum(axis=1)
+    return np.clip(sums, 0, 1)
+
+
+def _mean(per_path: Sequence[float]) -> OutcomeEstimate:
+    if not per_path:
+        raise ValueError("no path to estimate from")
+    values = np.array(per_path)
+    n, mean = len(values), min(max(float(values.mean()), 0.0), 1.0)
     if n == 1:
         return OutcomeEstimate(mean, (0.0, 1.0))
-    reach = float(stdtrit(n - 1, 0.975)) * float(values.std(ddof=1)) / math.sqrt(n)
+    likely = (n * mean + 0.5) / (n + 1)
+    variance = float(values.var(ddof=1)) + DOUBT * likely * (1 - likely) / n
+    reach = float(stdtrit(n - 1, 0.975)) * math.sqrt(variance / n)
     return OutcomeEstimate(mean, (max(mean - reach, 0.0), min(mean + reach, 1.0)))
+
+
+def _other_half(values: Floats, n: int) -> Floats:
+    """[n, ...]: for a path of even number the sum of `values` [m, ...] over the paths of odd number, and the other way
+    round."""
+    sums = np.stack([values[1::2].sum(axis=0), values[::2].sum(axis=0)])
+    chosen: Floats = sums[np.arange(n) % 2]
+    return chosen
 
 
 def visit_shares(paths: Sequence[Path]) -> dict[int, float]:
@@ -70,7 +207,8 @@ def page_estimates(paths: Sequence[Path], watched: Sequence[int]) -> Floats:
 
     where the second form replaces every drawn visit by its probability: it is estimated from the hazards alone, far
     less noisily than a regression of counts (for a page that no path visits, counts know nothing of lambda; here it is
-    near 1). Each path takes lambda from the OTHER paths, held within [0, 1]. The mean is clipped to [0, 1] last.
+    near 1). Each path takes lambda from the paths of the OTHER half, held within [0, 1]. The mean is clipped to [0, 1]
+    last.
 
     Raises `ValueError` for no path; a single path has no others and is counted.
     """
@@ -97,7 +235,7 @@ def unclipped_page_estimates(paths: Sequence[Path], watched: Sequence[int]) -> F
     before = np.cumsum(hazards, axis=1) - hazards
     covered = (hazards * before).sum(axis=1)
     variation = (hazards * (1 - hazards)).sum(axis=1)
-    others_covered, others_variation = covered.sum(axis=0) - covered, variation.sum(axis=0) - variation
+    others_covered, others_variation = _other_half(covered, n), _other_half(variation, n)
     ratio = np.divide(others_covered, others_variation, out=np.zeros((n, W)), where=others_variation > 0)
     weight = np.clip(1 - ratio, 0, 1)
     estimates: Floats = (count + weight * (hazards.sum(axis=1) - count)).mean(axis=0)

@@ -7,30 +7,34 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from browsing.bundle import Reference
 from browsing.decode import consensus
-from browsing.engine import MAX_WATCHED, Engine, GenerateRequest, Path
-from browsing.estimate import outcome_estimate, page_estimates, visit_shares
+from browsing.engine import MAX_WATCHED, Engine, EngineTimeout, GenerateRequest, Path
+from browsing.estimate import OutcomeEstimate, Seen, guided_estimate, outcome_estimate, page_estimates, visit_shares
 from browsing.propensity import Propensity
-from browsing.vocabulary import SPECIALS, Vocabulary
+from browsing.vocabulary import EOS, SPECIALS, Vocabulary
 
 WATCHED = 120
 """Pages watched in one request: the outcomes', the visitor's own and the cluster's likeliest, in this order."""
+FIRST_ROUND = 8
+"""Paths per set before it is first asked whether they suffice; each further round doubles them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`samples`: paths per set. `top_pages`: pages answered. `seed`: equal questions with equal options have equal
-    answers."""
+    """`samples`: paths per set, at most. `top_pages`: pages answered. `seed`: equal questions with equal options have
+    equal answers. `tolerance`: sampling for an outcome stops where its interval reaches no further than this to
+    either side (see `Forecaster.draw`); by default every set has `samples` paths."""
 
     samples: int = 16
     top_pages: int = 20
     decode: Literal["consensus", "greedy"] = "consensus"
     seed: int = 0
+    tolerance: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +48,8 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Draws:
-    """An engine's answers: `free` paths, watching `watched`; per outcome, paths `without` its tokens, watching these;
-    the `greedy` path."""
+    """An engine's answers: `free` paths, watching `watched`; per outcome, paths `without` its tokens, watching what
+    `Forecaster.watched_without` names; the `greedy` path."""
 
     free: list[Path]
     without: dict[str, list[Path]]
@@ -74,6 +78,14 @@ class OutcomeForecast:
 
 
 @dataclass(frozen=True, slots=True)
+class Drawn:
+    """How many paths a forecast rests on: those for the `pages` and the next session, and those for each outcome."""
+
+    pages: int = 0
+    outcomes: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Forecast:
     """`pages`: the likeliest first. `outcomes`: those with a token in the vocabulary. `unfinished_paths`: share of the
     free paths that reached T pages without ending."""
@@ -82,6 +94,7 @@ class Forecast:
     pages: tuple[PageForecast, ...]
     outcomes: dict[str, OutcomeForecast]
     unfinished_paths: float
+    drawn: Drawn = Drawn()
 
 
 class Forecaster:
@@ -127,53 +140,93 @@ class Forecaster:
             yield from (self.vocabulary.id(page) for page in reversed(pages) if page in self.vocabulary)
         yield from self._likely[question.cluster]
 
+    def watched_without(self, outcome: str) -> tuple[int, ...]:
+        """Ids followed along the paths without `outcome`: its own, then the signals of `guided_estimate` (the other
+        outcomes') and `[EOS]`; its own alone where all together are more than an engine can watch."""
+        own = self.outcomes[outcome]
+        every = (*own, *self._signals(outcome), EOS)
+        return every if len(every) <= MAX_WATCHED else own
+
+    def _signals(self, outcome: str) -> tuple[int, ...]:
+        own = self.outcomes[outcome]
+        return tuple(dict.fromkeys(i for ids in self.outcomes.values() for i in ids if i not in own))
+
     async def draw(self, engine: Engine, question: Question, options: Options, deadline: float) -> Draws:
         """Ask everything at once; `deadline`: seconds from now. Raises what `engine.generate` raises, the first of it,
-        and asks no further."""
-        watched = self.watched(question)
-        requests = [self._request(question, options, deadline, "free", watched=watched)]
-        requests += [
-            self._request(question, options, deadline, f"without {name}", watched=ids, forbidden=ids)
-            for name, ids in self.outcomes.items()
-        ]
+        and asks no further.
+
+        With a tolerance, in rounds: `FIRST_ROUND` paths per set, then as many again as there are, up to
+        `options.samples`; free paths and those of the outcomes whose interval still reaches further than that. A round
+        for which the deadline leaves no time is not begun, and one that it cuts short is left out: what was drawn
+        before is the answer.
+        """
+        most = options.samples
+        first = most if options.tolerance is None else min(FIRST_ROUND, most)
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        requests = self._requests(question, options, deadline, 0, first, self.outcomes)
         requests.append(
             GenerateRequest(question.cluster, question.prompt, 1, self.max_steps, greedy=True, deadline=deadline)
         )
-        tasks = [asyncio.ensure_future(engine.generate(request)) for request in requests]
-        try:
-            free, *without, greedy = await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-        return Draws(free, dict(zip(self.outcomes, without, strict=True)), greedy[0], watched)
+        free, *without, greedy = await _all(engine, requests)
+        draws = Draws(free, dict(zip(self.outcomes, without, strict=True)), greedy[0], self.watched(question))
+        number = 0
+        while options.tolerance is not None and (drawn := len(draws.free)) < most:
+            wide = [name for name in draws.without if self._estimate(draws, name).reach > options.tolerance]
+            took = clock() - began
+            if not wide or 2 * took > deadline:
+                break
+            number, more = number + 1, min(drawn, most - drawn)
+            requests = self._requests(question, options, deadline - took, number, more, wide)
+            try:
+                free, *without = await _all(engine, requests)
+            except EngineTimeout:
+                break
+            further = dict(zip(wide, without, strict=True))
+            draws = replace(
+                draws,
+                free=draws.free + free,
+                without={name: paths + further.get(name, []) for name, paths in draws.without.items()},
+            )
+        return draws
 
-    def _request(
+    def _requests(
         self,
         question: Question,
         options: Options,
         deadline: float,
-        label: str,
-        *,
-        watched: tuple[int, ...],
-        forbidden: tuple[int, ...] = (),
-    ) -> GenerateRequest:
-        return GenerateRequest(
-            cluster=question.cluster,
-            prompt=question.prompt,
-            samples=options.samples,
-            max_steps=self.max_steps,
-            watched=watched,
-            forbidden=forbidden,
-            seed=_seed(options.seed, label, question),
-            deadline=deadline,
-        )
+        number: int,
+        samples: int,
+        outcomes: Iterable[str],
+    ) -> list[GenerateRequest]:
+        """Round `number`'s: `samples` free paths, and as many without each of `outcomes`.
+
+        All sets of a round have one seed, so that their paths are the same until an outcome would be drawn: the
+        embedded engine computes them once until then.
+        """
+        seed = _seed(options.seed, number, question)
+
+        def sampled(watched: tuple[int, ...], forbidden: tuple[int, ...] = ()) -> GenerateRequest:
+            return GenerateRequest(
+                cluster=question.cluster,
+                prompt=question.prompt,
+                samples=samples,
+                max_steps=self.max_steps,
+                watched=watched,
+                forbidden=forbidden,
+                seed=seed,
+                deadline=deadline,
+            )
+
+        without = [sampled(self.watched_without(name), self.outcomes[name]) for name in outcomes]
+        return [sampled(self.watched(question)), *without]
 
     def summarise(self, question: Question, draws: Draws, options: Options) -> Forecast:
         """Decode and estimate. Pure: equal arguments give equal forecasts."""
         outcomes = {}
         evidence = {} if self._propensity is None else self._propensity.logits(question.history)
-        for name, paths in draws.without.items():
-            estimate = outcome_estimate(paths)
+        for name in draws.without:
+            estimate = self._estimate(draws, name)
             outcomes[name] = OutcomeForecast(estimate.probability, estimate.interval, evidence.get(name))
         chances, followed = self._chances(draws)
         return Forecast(
@@ -181,7 +234,15 @@ class Forecaster:
             pages=self._pages(question, chances, followed, options.top_pages),
             outcomes=outcomes,
             unfinished_paths=sum(not path.finished for path in draws.free) / len(draws.free),
+            drawn=Drawn(len(draws.free), {name: len(paths) for name, paths in draws.without.items()}),
         )
+
+    def _estimate(self, draws: Draws, name: str) -> OutcomeEstimate:
+        paths, own, watched = draws.without[name], self.outcomes[name], self.watched_without(name)
+        if EOS not in watched:
+            return outcome_estimate(paths)
+        free = Seen(draws.free, draws.watched) if set(own) <= set(draws.watched) else None
+        return guided_estimate(Seen(paths, watched), own, self._signals(name), free)
 
     def decode(self, question: Question, draws: Draws, options: Options) -> tuple[str, ...]:
         """The one next session that `options.decode` makes of the draws."""
@@ -221,8 +282,18 @@ class Forecaster:
         )
 
 
-def _seed(seed: int, label: str, question: Question) -> int:
-    """A 63-bit seed of its own for every set of paths and every question: were it the same for all visitors, their
-    sampling errors would not average out over them."""
-    material = repr((seed, label, question.cluster, question.prompt)).encode()
+async def _all(engine: Engine, requests: Sequence[GenerateRequest]) -> list[list[Path]]:
+    """The first error ends all, and is raised."""
+    tasks = [asyncio.ensure_future(engine.generate(request)) for request in requests]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def _seed(seed: int, number: int, question: Question) -> int:
+    """A 63-bit seed of its own for every round and every question: were it the same for all visitors, their sampling
+    errors would not average out over them."""
+    material = repr((seed, number, question.cluster, question.prompt)).encode()
     return int.from_bytes(hashlib.blake2b(material, digest_size=8).digest(), "big") >> 1

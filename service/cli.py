@@ -57,7 +57,7 @@ def serve(
             "the one that did so last",
         ),
     ] = None,
-    engine: Annotated[str | None, typer.Option(help="local, vllm or vllm-server")] = None,
+    engine: Annotated[str | None, typer.Option(help="local, vllm, vllm-stacked or vllm-server")] = None,
     engine_url: Annotated[
         list[str] | None, typer.Option(help="for vllm-server: one address per cluster, in their order")
     ] = None,
@@ -112,9 +112,8 @@ def _run(flags: dict[str, object]) -> None:
     import transformers
 
     from browsing.bundle import BundleError
-    from browsing.encoders.of_bundle import encoder_of
     from browsing.engine import EngineError
-    from service.app import ConfigurationError, build, choose_engine, choose_store, load
+    from service.app import ConfigurationError, build, choose_encoder, choose_engine, choose_store, load
     from service.security.key_file import KeyFileError
     from service.serve import bind, forward_logging
     from service.serve import serve as run
@@ -132,7 +131,7 @@ def _run(flags: dict[str, object]) -> None:
         with progress("Loading the bundle", 2, "parts") as advance:
             bundle = load(settings)
             advance(1)
-            encoder = encoder_of(bundle)
+            encoder = choose_encoder(settings, bundle)
             advance(1)
         service = build(settings, bundle, choose_engine(settings, bundle), encoder, choose_store(settings))
         forward_logging(service)

@@ -32,6 +32,7 @@ from service.schemas import (
     PageOut,
     PredictRequest,
     PredictResponse,
+    SamplesOut,
     TookOut,
     TruncatedOut,
 )
@@ -130,11 +131,12 @@ class Pipeline:
         if not history.sessions:
             return self._without_history(request, request_id, history, watch)
         with watch.stage("embed"):
-            embedded = await self._embed(history, watch.left)
+            embedded = await self._embed(history, watch.left, patient)
         with watch.stage("select"):
             selected = self._select(embedded)
         question = Question(selected.cluster, history.prompt.ids, history.sessions)
-        options = Options(asked.samples, asked.top_pages, asked.decode or bundle.manifest.decode, asked.seed)
+        decode = asked.decode or bundle.manifest.decode
+        options = Options(asked.samples, asked.top_pages, decode, asked.seed, asked.tolerance)
         with watch.stage("generate"):
             answered = await self._forecasts.forecast(
                 question, options, Asked(watch.left, watch.deadline, embedded is not None, asked.strict, patient)
@@ -169,6 +171,7 @@ class Pipeline:
             unknown_pages=list(history.unknown),
             truncated=TruncatedOut(sessions_dropped=history.dropped),
             unfinished_paths=forecast.unfinished_paths,
+            samples=SamplesOut(pages=forecast.drawn.pages, outcomes=dict(forecast.drawn.outcomes)),
             fallback="engine_down" if down else None,
             embedding=EmbeddingOut(
                 sessions=len(history.sessions) if embedded else 0, cached=embedded.cached if embedded else 0
@@ -176,11 +179,11 @@ class Pipeline:
             took_ms=TookOut(**took),
         )
 
-    async def _embed(self, history: History, left: float) -> Embedded | None:
+    async def _embed(self, history: History, left: float, patient: bool) -> Embedded | None:
         """None where the encoder fails or the time is up: a prediction does not need it that much."""
         try:
             async with asyncio.timeout(left):
-                return await self._embedder.embed(history.sessions)
+                return await self._embedder.embed(history.sessions, patient=patient)
         except Exception as error:
             self._metrics.engine_failed("embedding")
             self._log.warning("embedding_failed", **described(error))

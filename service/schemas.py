@@ -69,6 +69,16 @@ class PredictOptions(_Request):
         description="paths sampled per question: more are more exact. The calibration was fitted with the default "
         "number: with fewer paths a calibrated probability is too bold, with more a little too cautious",
     )
+    tolerance: float | None = Field(
+        default=None,
+        ge=0.001,
+        le=0.5,
+        examples=[0.02],
+        description="sampling stops as soon as every outcome's 95 % interval, before calibration, reaches no further "
+        "than this to either side: after 8 paths, or 16, 32, and so on up to `samples`, which remains the maximum. It "
+        "also stops where the deadline leaves no time for another round. By default all `samples` are drawn. `samples` "
+        "of the answer says how many were; pages and next session rest on as many as the outcome that took most",
+    )
     top_pages: int = Field(default=20, ge=1, le=100, description="pages listed")
     decode: Literal["consensus", "greedy"] | None = Field(
         default=None, description="how one next session is chosen; by default the bundle's way"
@@ -171,6 +181,15 @@ class TruncatedOut(_Response):
     sessions_dropped: int = Field(ge=0, description="oldest sessions that the model's context has no room for")
 
 
+class SamplesOut(_Response):
+    """Paths that the answer rests on; none without history."""
+
+    pages: int = Field(ge=0, description="for the pages and the next session")
+    outcomes: dict[str, Annotated[int, Field(ge=0)]] = Field(
+        description="for each outcome, besides; with `options.tolerance` as many as it took"
+    )
+
+
 class EmbeddingOut(_Response):
     sessions: int = Field(ge=0)
     cached: int = Field(ge=0, description="of these, found in the cache")
@@ -208,6 +227,7 @@ class PredictResponse(_Response):
     unknown_pages: list[str] = Field(description="pages that the bundle does not know, each once")
     truncated: TruncatedOut
     unfinished_paths: Probability = Field(description="share of sampled paths cut at the maximal number of pages")
+    samples: SamplesOut = Field(default=SamplesOut(pages=0, outcomes={}), description="paths that were sampled")
     fallback: Literal["no_history", "engine_down"] | None
     embedding: EmbeddingOut
     took_ms: TookOut

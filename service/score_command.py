@@ -47,6 +47,12 @@ def score(
     ],
     out: Annotated[Path, typer.Option(help="the result: .parquet, or .ndjson")],
     samples: Annotated[int | None, typer.Option(min=1, max=256, help="paths sampled per question")] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001, max=0.5, help="draw fewer where every outcome's raw interval reaches no further; default: never"
+        ),
+    ] = None,
     top_pages: Annotated[int | None, typer.Option(min=1, max=100, help="pages listed per visitor")] = None,
     decode: Annotated[
         Literal["consensus", "greedy"] | None,
@@ -96,7 +102,8 @@ def score(
     form = FORMS.get(out.suffix)
     if form is None:
         raise fail(f"--out {out}: its name must end in {', '.join(FORMS)}")
-    given = {"samples": samples, "top_pages": top_pages, "decode": decode, "seed": seed, "as_of": as_of}
+    given: dict[str, object] = {"samples": samples, "tolerance": tolerance, "top_pages": top_pages, "decode": decode}
+    given |= {"seed": seed, "as_of": as_of}
     options = _options({name: value for name, value in given.items() if value is not None})
     settings = _settings({"threads": threads, "batch_concurrency": concurrency})
     try:
@@ -279,7 +286,7 @@ def _score_on(ray: str, order: Order, parts: Parts) -> _Scored:
             _say_resumed(resumed)
             advance(resumed)
         if missing:
-            with connected(ray):
+            with connected(ray, _say_gone):
                 for part in scored(partial(ChunkScorer, order), missing, order.settings.threads or 1):
                     if part.chunk not in finished:
                         parts.keep(part)
@@ -288,6 +295,10 @@ def _score_on(ray: str, order: Order, parts: Parts) -> _Scored:
     if len(finished) < parts.chunks:
         raise RayError(f"{parts.chunks - len(finished)} chunks did not come back: the same command goes on with them")
     return _Scored(sum(finished.values(), start=Tally()), resumed, time.perf_counter() - began)
+
+
+def _say_gone(what: str) -> None:
+    STDERR.print(f"--ray: {what}; the same command goes on from the finished chunks")
 
 
 def _say_resumed(rows: int) -> None:

@@ -94,12 +94,10 @@ class ChunkScorer:
 
 def service_of(settings: Settings, bundle: Bundle) -> Service:
     """The server's own, without a server. Raises `BundleError` where the encoder is another one."""
-    from browsing.encoders.of_bundle import encoder_of
-    from service.app import build, choose_engine, choose_store
+    from service.app import build, choose_encoder, choose_engine, choose_store
 
-    return build(
-        settings, bundle, choose_engine(settings, bundle), encoder_of(bundle), choose_store(settings), stream=sys.stderr
-    )
+    encoder = choose_encoder(settings, bundle)
+    return build(settings, bundle, choose_engine(settings, bundle), encoder, choose_store(settings), stream=sys.stderr)
 
 
 def _opened(order: Order, stop: Stop) -> tuple[Bundle, Source]:

@@ -9,11 +9,12 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field, FilePath, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from browsing.encoder import EncoderChoice
 from service.secret_files import from_files
 from service.security.addresses import engine_address, is_loopback, redis_address
 from service.versions.split import split_of
 
-EngineName = Literal["local", "vllm", "vllm-server"]
+EngineName = Literal["local", "vllm", "vllm-stacked", "vllm-server"]
 
 
 class Settings(BaseSettings):
@@ -45,7 +46,8 @@ class Settings(BaseSettings):
     )
     engine: EngineName = Field(
         default="local",
-        description="`local`: in this process; `vllm`: servers that the service starts; `vllm-server`: running servers",
+        description="`local`: in this process; `vllm`: servers that the service starts, one per cluster; "
+        "`vllm-stacked`: one for all clusters; `vllm-server`: running servers",
     )
     engine_urls: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
@@ -57,6 +59,12 @@ class Settings(BaseSettings):
     )
     engine_deadline_ms: int = Field(
         default=5_000, ge=1, le=60_000, description="how long an engine may take where a request sets no `deadline_ms`"
+    )
+    encoder: EncoderChoice = Field(
+        default="torch",
+        description="how SBERT encodes sessions: `torch`: in float32; `int8`: in 8-bit integers, in little more than "
+        "half the time, and a few visitors in a thousand are routed otherwise; `auto`: `int8` where the CPU has "
+        "integer dot products. Vectors of both are kept apart in the cache. The other encoders are always in float32",
     )
     threads: int | None = Field(
         default=None, ge=1, description="CPU threads of encoder and `local` engine; by default one per core"

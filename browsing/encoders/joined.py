@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from browsing.encoder import Encoder, EncoderKind, Vectors
+from browsing.encoder import Encoder, EncoderKind, Vectors, source_sha256
 
 
 class JoinedEncoder:
@@ -24,6 +24,7 @@ class JoinedEncoder:
         self.name = " and ".join(part.name for part in self.parts)
         self.dimension = sum(part.dimension for part in self.parts)
         self.weights_sha256 = _joined(*(part.weights_sha256 for part in self.parts))
+        self.source_sha256 = _joined(*(source_sha256(part) for part in self.parts))
         self.tokenizer_sha256 = _joined(*(f"{part.tokenizer_sha256} {part.max_tokens}" for part in self.parts))
         self.max_tokens = max(part.max_tokens for part in self.parts)
 

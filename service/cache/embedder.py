@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal, Protocol
 
 import numpy as np
@@ -19,6 +20,8 @@ Pages = tuple[str, ...]
 
 MAX_BATCH = 64
 """Sessions encoded in one go; a larger history does not keep others waiting for all of it."""
+PATIENT_BATCH = 32
+"""Of sessions that nobody waits for online: whoever comes meanwhile waits for no more than these."""
 CLOSED = "the embedder was closed"
 MAX_WRITES = 32
 """Writes under way at once; beyond, new vectors are not kept: a slow store must not fill the memory."""
@@ -42,7 +45,12 @@ class Embedded:
 
 class Embedder:
     """Sessions that several requests ask for at the same time are encoded once; those that arrive together share a
-    batch. Encoding runs in one thread. A request that is cancelled disturbs no other."""
+    batch. Encoding runs in one thread. A request that is cancelled disturbs no other.
+
+    Sessions of online requests and of patient ones (rows of a file) wait apart and never share a batch. Patient ones
+    are encoded while nobody waits online, so that an online request waits for one batch of theirs at most: the one
+    under way when it came.
+    """
 
     def __init__(self, encoder: Encoder, store: Store, keys: Keys, meter: CacheMeter) -> None:
         self._encoder = encoder
@@ -51,12 +59,14 @@ class Embedder:
         self._meter = meter
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="encoder")
         self._flying: dict[bytes, asyncio.Future[Vectors]] = {}
-        self._waiting: list[tuple[bytes, Pages]] = []
+        self._online: dict[bytes, Pages] = {}
+        self._patient: dict[bytes, Pages] = {}
         self._worker: asyncio.Task[None] | None = None
         self._writes: set[asyncio.Task[None]] = set()
 
-    async def embed(self, sessions: Sequence[Pages]) -> Embedded:
-        """The vectors of `sessions`, in their order. Raises whatever the encoder raises."""
+    async def embed(self, sessions: Sequence[Pages], *, patient: bool = False) -> Embedded:
+        """The vectors of `sessions`, in their order. `patient`: after those of everybody who is not. Raises whatever
+        the encoder raises."""
         keys = [self._keys.key(pages) for pages in sessions]
         distinct = dict(zip(keys, sessions, strict=True))
         known = await self._look_up(list(distinct))
@@ -65,7 +75,7 @@ class Embedder:
         for key, pages in distinct.items():
             if key not in known:
                 self._meter.lookup("joined" if key in self._flying else "miss", 1)
-                flights[key] = self._flying.get(key) or self._take_off(key, pages)
+                flights[key] = self._board(key, patient) or self._take_off(key, pages, patient)
         if flights:
             await asyncio.wait(flights.values())  # unlike awaiting them, does not cancel what others wait for
             known |= {key: flight.result() for key, flight in flights.items()}
@@ -89,20 +99,30 @@ class Embedder:
                 found[key] = vector
         return found
 
-    def _take_off(self, key: bytes, pages: Pages) -> asyncio.Future[Vectors]:
+    def _board(self, key: bytes, patient: bool) -> asyncio.Future[Vectors] | None:
+        """What somebody else asked for already; from now on no more patiently than whoever asks."""
+        if not patient and key in self._patient:
+            self._online[key] = self._patient.pop(key)
+        return self._flying.get(key)
+
+    def _take_off(self, key: bytes, pages: Pages, patient: bool) -> asyncio.Future[Vectors]:
         flight: asyncio.Future[Vectors] = asyncio.get_running_loop().create_future()
         flight.add_done_callback(_retrieved)
         self._flying[key] = flight
-        self._waiting.append((key, pages))
+        (self._patient if patient else self._online)[key] = pages
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._encode_waiting())
         return flight
 
+    def _next(self) -> list[tuple[bytes, Pages]]:
+        """The sessions to encode now, the oldest first."""
+        queue, most = (self._online, MAX_BATCH) if self._online else (self._patient, PATIENT_BATCH)
+        return [(key, queue.pop(key)) for key in list(islice(queue, most))]
+
     async def _encode_waiting(self) -> None:
         """Encode until nothing waits; what arrives during one batch becomes the next."""
         loop = asyncio.get_running_loop()
-        while self._waiting:
-            batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
+        while batch := self._next():
             sessions = [pages for _, pages in batch]
             try:
                 vectors = rounded(await loop.run_in_executor(self._executor, self._encoder.encode, sessions))

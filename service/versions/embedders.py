@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from browsing.bundle import EncoderInfo
-from browsing.encoder import Encoder
+from browsing.encoder import Encoder, source_sha256
 from service.cache.embedder import CacheMeter, Embedder
 from service.cache.record import Keys
 from service.cache.store import Store
 
 Identity = tuple[str, str, str, int]
-"""Of an encoder: its kind, its weights, its tokenizer, its dimension."""
+"""Of an encoder: its kind, its weights, its tokenizer, its dimension. Of one that rounds its weights, as SBERT in int8
+does, the rounded ones are its own, and a manifest names those that they were made of."""
 
 
 class _Borrowed:
@@ -75,16 +76,23 @@ class Embedders:
     def encoder(self, wanted: EncoderInfo) -> Encoder | None:
         """One that is loaded already, if it is the wanted one."""
         identity = (wanted.kind, wanted.weights_sha256, wanted.tokenizer_sha256, wanted.dimension)
-        return next((held.encoder for held in self._held.values() if _identity(held.encoder) == identity), None)
+        return next(
+            (
+                held.encoder
+                for held in self._held.values()
+                if _identity(held.encoder, source_sha256(held.encoder)) == identity
+            ),
+            None,
+        )
 
     def lease(self, encoder: Encoder, rule_version: str) -> Lease:
         """An embedder over `encoder`, or over its equal."""
-        key = (*_identity(encoder), encoder.max_tokens, rule_version)
+        key = (*_identity(encoder, encoder.weights_sha256), encoder.max_tokens, rule_version)
         if key not in self._held:
             keys = Keys(self._secret, encoder, rule_version)
             self._held[key] = _Held(encoder, Embedder(encoder, self._store, keys, self._meter))
         return Lease(self._held, key)
 
 
-def _identity(encoder: Encoder) -> Identity:
-    return (encoder.kind, encoder.weights_sha256, encoder.tokenizer_sha256, encoder.dimension)
+def _identity(encoder: Encoder, weights: str) -> Identity:
+    return (encoder.kind, weights, encoder.tokenizer_sha256, encoder.dimension)

@@ -13,7 +13,16 @@ from numpy.typing import NDArray
 from browsing.engine import GenerateRequest, Path
 from browsing.engines.local import LocalEngine
 from browsing.engines.sampling import walk
-from browsing.estimate import outcome_estimate, page_estimates, unclipped_page_estimates, visit_shares
+from browsing.estimate import (
+    PRIOR,
+    OutcomeEstimate,
+    Seen,
+    guided_estimate,
+    outcome_estimate,
+    page_estimates,
+    unclipped_page_estimates,
+    visit_shares,
+)
 from browsing.vocabulary import BOS, EOS, UNK
 from tests import tiny
 from tests.browsing import exact
@@ -21,6 +30,7 @@ from tests.browsing import exact
 SEEDS, SAMPLES = 200, 16
 PAGES = tuple(range(4, 10))
 OUTCOMES = {"cart": (4,), "purchase": (5,), "either": (4, 5)}
+SIGNALS: dict[str, tuple[int, ...]] = {"cart": (5,), "purchase": (4,), "either": ()}
 PROMPT = (BOS, 4, 7, EOS, BOS)
 
 Answer = Callable[[list[GenerateRequest]], list[list[Path]]]
@@ -39,7 +49,7 @@ class Case:
         request = GenerateRequest(0, PROMPT, SAMPLES, max_steps, watched=PAGES)
         seeds = [replace(request, seed=seed) for seed in range(SEEDS)]
         without = {
-            name: answer([replace(r, watched=ids, forbidden=ids, seed=r.seed + 10_000) for r in seeds])
+            name: answer([replace(r, watched=_watched(name), forbidden=ids, seed=r.seed + 10_000) for r in seeds])
             for name, ids in OUTCOMES.items()
         }
         return cls(exact.sessions(next_tokens, PROMPT, max_steps), answer(seeds), without)
@@ -47,6 +57,24 @@ class Case:
     def counts(self, tokens: Sequence[int]) -> NDArray[np.float64]:
         """Counting: per seed, the share of free paths that visit one of `tokens`."""
         return np.array([np.mean([bool(set(tokens) & set(path.tokens)) for path in paths]) for paths in self.free])
+
+    def plain(self, outcome: str) -> list[OutcomeEstimate]:
+        width = len(OUTCOMES[outcome])
+        return [
+            outcome_estimate([replace(path, watched=path.watched[:, :width]) for path in paths])
+            for paths in self.without[outcome]
+        ]
+
+    def guided(self, outcome: str) -> list[OutcomeEstimate]:
+        ids, watched = OUTCOMES[outcome], _watched(outcome)
+        return [
+            guided_estimate(Seen(without, watched), ids, SIGNALS[outcome], Seen(free, PAGES))
+            for without, free in zip(self.without[outcome], self.free, strict=True)
+        ]
+
+
+def _watched(outcome: str) -> tuple[int, ...]:
+    return (*OUTCOMES[outcome], *SIGNALS[outcome], EOS)
 
 
 def _table(seed: int, evenness: float, ending: float) -> NDArray[np.float64]:
@@ -86,15 +114,16 @@ def test_the_enumeration_is_complete(case: Case) -> None:
 @pytest.mark.parametrize("outcome", OUTCOMES)
 def test_outcomes_are_unbiased_and_less_noisy_than_counts(case: Case, outcome: str) -> None:
     truth = exact.visit_probability(case.sessions, OUTCOMES[outcome])
-    found = [outcome_estimate(paths) for paths in case.without[outcome]]
-    estimates = np.array([estimate.probability for estimate in found])
     counts = case.counts(OUTCOMES[outcome])
-    _unbiased(estimates, truth)
     _unbiased(counts, truth)
-    assert estimates.var() <= counts.var() / 2
-    assert all(0 <= e.interval[0] <= e.probability <= e.interval[1] <= 1 for e in found)
-    covered = np.mean([e.interval[0] <= truth <= e.interval[1] for e in found])
-    assert covered >= 0.85, "95 % in the normal limit; 16 skewed values fall somewhat short of it"
+    for found in (case.plain(outcome), case.guided(outcome)):
+        estimates = np.array([estimate.probability for estimate in found])
+        _unbiased(estimates, truth)
+        assert estimates.var() <= counts.var() / 2
+        assert all(0 <= e.interval[0] <= e.probability <= e.interval[1] <= 1 for e in found)
+        assert all(e.reach >= (e.interval[1] - e.interval[0]) / 2 - 1e-9 for e in found)
+        covered = np.mean([e.interval[0] <= truth <= e.interval[1] for e in found])
+        assert covered >= 0.85, "95 % in the normal limit; 16 skewed values fall somewhat short of it"
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -131,7 +160,8 @@ def test_a_likely_page_is_no_noisier_than_its_count() -> None:
     _unbiased(hazards, truth)
     assert hazards.var() > 2 * counts.var()
     _unbiased(np.array([unclipped_page_estimates(paths, (6,))[0] for paths in sets]), truth)
-    assert np.var([page_estimates(paths, (6,))[0] for paths in sets]) <= counts.var()
+    # As counting over independent paths; over these, which are stratified, it has a little less to gain from lambda.
+    assert np.var([page_estimates(paths, (6,))[0] for paths in sets]) <= truth * (1 - truth) / SAMPLES
 
 
 def _first(path: Path, token: int) -> int:
@@ -144,11 +174,52 @@ def test_the_step_that_ends_counts() -> None:
     assert outcome_estimate(paths).probability == pytest.approx((0.3 + (1 - 0.9 * 0.5)) / 2)
 
 
+def test_what_guides_a_path_is_learnt_from_the_others() -> None:
+    """Two paths, and a free one in either half, worked by hand: outcome 5, signal 4."""
+    paths = [
+        Path((6, 4, 6, EOS), np.array([[0.1, 0.2, 0.3], [0.2, 0.4, 0.1], [0.5, 0.0, 0.2], [0.0, 0.1, 0.6]]), True),
+        Path((7, EOS), np.array([[0.3, 0.1, 0.2], [0.1, 0.2, 0.5]]), True),
+    ]
+    free = Path((6, 4, 5, 6), np.array([[0.1], [0.2], [0.4], [0.9]]), False)  # nothing after its purchase counts
+    found = guided_estimate(Seen(paths, (5, 4, EOS)), (5,), (4,), Seen([free, free], (5,)))
+    first, second = 1 - 0.9 * 0.8 * 0.5, 1 - 0.7 * 0.9
+
+    def after(other: list[float], signal: list[float]) -> tuple[float, float]:
+        mean = sum(other) / len(other)
+        return mean, (sum(signal) + PRIOR * mean) / (len(signal) + PRIOR)
+
+    apart = [1 - 0.8 * 0.6]  # after the free path's first page; 0.4 after its cart
+    other, signal = after([*apart, 0.1], [0.4])  # the second path's one page
+    luck = 1.0 * (0 - 0.2) + 0.9 * (0.8 * 1 - 0.4) + 0.72 * (0 - 0.0) + 0.36 * (0 - 0.1)
+    ends = 1.0 * (0 - 0.3) + 0.9 * (0 - 0.1) + 0.72 * (0 - 0.2) + 0.36 * (1 - 0.6)
+    first -= (signal - other) * luck - other * ends
+    other, signal = after([*apart, 1 - 0.8 * 0.5, 0.0], [0.4, 0.5])  # the first path's two pages, and its cart
+    luck, ends = 1.0 * (0 - 0.1) + 0.7 * (0 - 0.2), 1.0 * (0 - 0.2) + 0.7 * (0.9 * 1 - 0.5)
+    second -= (signal - other) * luck - other * ends
+    assert found.probability == pytest.approx((first + second) / 2)
+    with pytest.raises(ValueError, match="not in list"):
+        guided_estimate(Seen(paths, (5, 4)), (5,), (4,))
+
+
+def test_a_single_guided_path() -> None:
+    path = Path((6, EOS), np.array([[0.1, 0.2], [0.3, 0.5]]), True)
+    alone = guided_estimate(Seen([path], (5, EOS)), (5,), ())
+    assert alone.probability == pytest.approx(1 - 0.9 * 0.7)
+    assert alone.interval == (0.0, 1.0)
+    assert alone.reach == pytest.approx(0.63)
+
+
+def test_equal_paths_leave_a_doubt() -> None:
+    """What few paths agree on may be that they all missed the same."""
+    path = Path((6, EOS), np.array([[0.01], [0.01]]), True)
+    few, many = (outcome_estimate([path] * n) for n in (4, 64))
+    assert few.reach > 0.1 > 0.01 > many.reach > 0
+
+
 def test_several_tokens_of_an_outcome_are_summed_at_each_step() -> None:
     paths = [Path((6, EOS), np.array([[0.1, 0.2], [0.3, 0.3]]), True)] * 2
     estimate = outcome_estimate(paths)
     assert estimate.probability == pytest.approx(1 - 0.7 * 0.4)
-    assert estimate.interval == pytest.approx((estimate.probability, estimate.probability))
 
 
 def test_rounding_above_one_stays_a_probability() -> None:
@@ -163,8 +234,8 @@ def test_a_single_step_is_known_exactly() -> None:
     assert page_estimates(paths, (6, 9)) == pytest.approx([0.3, 0.01])
 
 
-def test_lambda_is_the_others() -> None:
-    """Three paths, worked by hand: each takes lambda = 1 - sum a A / sum a (1 - a) from the other two."""
+def test_lambda_is_the_other_halfs() -> None:
+    """Three paths, worked by hand: each takes lambda = 1 - sum a A / sum a (1 - a) from those of the other parity."""
     paths = [
         Path((6, EOS), np.array([[0.2], [0.9]]), True),  # visited at once: the second hazard does not count
         Path((7, 6, 8), np.array([[0.2], [0.5], [0.4]]), False),
@@ -173,7 +244,8 @@ def test_lambda_is_the_others() -> None:
     count, hazard = np.array([1, 1, 0]), np.array([0.2, 0.7, 0.8])
     covered = np.array([0, 0.5 * 0.2, 0.5 * 0.2 + 0.1 * 0.7])
     variation = np.array([0.16, 0.16 + 0.25, 0.16 + 0.25 + 0.09])
-    weight = 1 - (covered.sum() - covered) / (variation.sum() - variation)
+    odd, even = covered[1] / variation[1], (covered[0] + covered[2]) / (variation[0] + variation[2])
+    weight = 1 - np.array([odd, even, odd])
     expected = (count + weight * (hazard - count)).mean()
     assert page_estimates(paths, (6,))[0] == pytest.approx(expected)
 
@@ -191,3 +263,5 @@ def test_few_paths() -> None:
     for estimate in (outcome_estimate, partial(page_estimates, watched=(6,))):
         with pytest.raises(ValueError, match="no path"):
             estimate([])
+    with pytest.raises(ValueError, match="no path"):
+        guided_estimate(Seen([], (6, EOS)), (6,), ())

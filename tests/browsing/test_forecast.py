@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path as FilePath
 
 import numpy as np
@@ -14,8 +15,9 @@ from numpy.typing import NDArray
 from browsing.bundle import Bundle, Reference
 from browsing.engine import MAX_WATCHED, Engine, EngineError, EngineTimeout, GenerateRequest, Path
 from browsing.engines.local import LocalEngine
+from browsing.engines.sampling import allowed
 from browsing.engines.table import TableEngine
-from browsing.forecast import WATCHED, Draws, Forecast, Forecaster, Options, Question
+from browsing.forecast import FIRST_ROUND, WATCHED, Draws, Forecast, Forecaster, Options, Question
 from browsing.vocabulary import BOS, EOS, UNK, Vocabulary
 from tests import tiny
 from tests.browsing import exact
@@ -57,10 +59,10 @@ def test_what_is_asked() -> None:
     free, cart, purchase, greedy = engine.requests
     assert all(r.prompt == QUESTION.prompt and r.max_steps == 4 and r.deadline == 7.0 for r in engine.requests)
     assert (free.forbidden, free.samples, free.greedy) == ((), 5, False)
-    assert (cart.forbidden, cart.watched, cart.samples) == ((4,), (4,), 5)
-    assert (purchase.forbidden, purchase.watched) == ((5,), (5,))
+    assert (cart.forbidden, cart.watched, cart.samples) == ((4,), (4, 5, EOS), 5)
+    assert (purchase.forbidden, purchase.watched) == ((5,), (5, 4, EOS))
     assert (greedy.greedy, greedy.samples, greedy.forbidden) == (True, 1, ())
-    assert len({free.seed, cart.seed, purchase.seed}) == 3
+    assert free.seed == cart.seed == purchase.seed, "what all sets have in common is computed once"
     assert all(0 <= r.seed < 2**63 for r in engine.requests)
 
 
@@ -144,6 +146,165 @@ def test_an_engines_error_is_passed_on_and_the_rest_cancelled(error: EngineError
 def test_a_deadline_reaches_the_engine() -> None:
     with pytest.raises(EngineTimeout):
         _draw(TableEngine([_table()]), seconds=0.0)
+
+
+def test_without_a_tolerance_everything_is_asked_in_one_round() -> None:
+    engine = TableEngine([_table()])
+    draws = _draw(engine, options=Options(samples=40))
+    assert [request.samples for request in engine.requests] == [40, 40, 40, 1]
+    drawn = _forecaster().summarise(QUESTION, draws, Options(samples=40)).drawn
+    assert (drawn.pages, drawn.outcomes) == (40, {"cart": 40, "purchase": 40})
+
+
+def test_a_wide_tolerance_ends_with_the_first_round() -> None:
+    engine = TableEngine([_table()])
+    options = Options(samples=40, tolerance=0.5)
+    assert _forecaster().summarise(QUESTION, _draw(engine, options=options), options).drawn.outcomes == {
+        "cart": FIRST_ROUND,
+        "purchase": FIRST_ROUND,
+    }
+    assert [request.samples for request in engine.requests] == [FIRST_ROUND] * 3 + [1]
+    few = TableEngine([_table()])
+    _draw(few, options=Options(samples=3, tolerance=1e-9))
+    assert few.requests == _asked(Options(samples=3))
+
+
+def _asked(options: Options) -> list[GenerateRequest]:
+    engine = TableEngine([_table()])
+    _draw(engine, options=options)
+    return engine.requests
+
+
+def test_a_tolerance_that_is_never_met_draws_all_samples_in_growing_rounds() -> None:
+    requests = [request for request in _asked(Options(samples=50, tolerance=1e-9)) if not request.greedy]
+    assert [request.samples for request in requests] == [n for n in (8, 8, 16, 18) for _ in range(3)]
+    assert len({request.seed for request in requests}) == 4, "one for each round"
+    assert requests[0].seed == _asked(Options(samples=50))[0].seed
+    assert all(left.deadline >= right.deadline > 0 for left, right in pairwise(requests))
+    assert sum(request.greedy for request in _asked(Options(samples=50, tolerance=1e-9))) == 1
+
+
+def test_only_outcomes_that_are_still_too_wide_are_asked_again() -> None:
+    table = _table(4)
+    table[:, 4] = 1e-6  # hardly ever a cart, and known for certain after a few rounds
+    table /= table.sum(axis=1, keepdims=True)
+    engine, options = TableEngine([table]), Options(samples=256, tolerance=0.02)
+    draws = _draw(engine, options=options)
+    cart, purchase = (len(draws.without[name]) for name in ("cart", "purchase"))
+    assert FIRST_ROUND < cart < purchase <= 256
+    assert len(draws.free) == purchase
+    forecast = _forecaster().summarise(QUESTION, draws, options)
+    assert (forecast.drawn.pages, forecast.drawn.outcomes) == (purchase, {"cart": cart, "purchase": purchase})
+    assert forecast.unfinished_paths == np.mean([not path.finished for path in draws.free])
+    for outcome in forecast.outcomes.values():
+        assert outcome.interval[1] - outcome.interval[0] <= 2 * 0.02
+
+
+def test_equal_questions_with_a_tolerance_have_equal_answers() -> None:
+    options = Options(samples=64, tolerance=0.03)
+    once, again = (_draw(TableEngine([_table()]), options=options) for _ in range(2))
+    assert len(once.free) > FIRST_ROUND
+    assert _same(once.free, again.free)
+    assert _forecaster().summarise(QUESTION, once, options) == _forecaster().summarise(QUESTION, again, options)
+
+
+class Failing(TableEngine):
+    """Fails from the given request on."""
+
+    def __init__(self, table: NDArray[np.float64], after: int, error: Exception) -> None:
+        super().__init__([table])
+        self.after = after
+        self.error = error
+
+    async def generate(self, request: GenerateRequest) -> list[Path]:
+        if len(self.requests) >= self.after:
+            raise self.error
+        return await super().generate(request)
+
+
+def test_a_later_round_that_comes_too_late_is_left_out() -> None:
+    """Four requests are the first round's, three the second's."""
+    options = Options(samples=64, tolerance=1e-9)
+    for after, paths in ((4, 8), (6, 8), (7, 16)):
+        draws = _draw(Failing(_table(), after, EngineTimeout("late")), options=options)
+        assert [len(own) for own in (draws.free, *draws.without.values())] == [paths] * 3
+    with pytest.raises(EngineTimeout):
+        _draw(Failing(_table(), 3, EngineTimeout("late")), options=options)
+    with pytest.raises(EngineError, match="gone"):
+        _draw(Failing(_table(), 4, EngineError("gone")), options=options)
+
+
+def test_a_round_that_the_deadline_leaves_no_time_for_is_not_begun() -> None:
+    class Slow(TableEngine):
+        async def generate(self, request: GenerateRequest) -> list[Path]:
+            await asyncio.sleep(0.2)
+            return await super().generate(request)
+
+    engine = Slow([_table()])
+    draws = _draw(engine, options=Options(samples=64, tolerance=1e-9), seconds=0.3)
+    assert len(draws.free) == FIRST_ROUND
+    assert len(engine.requests) == 4
+
+
+def test_a_tolerance_is_kept_and_its_intervals_hold_the_truth() -> None:
+    """Stopping when few paths happen to agree would make errors that the intervals deny: a shop in which a purchase
+    follows a rare cart is where they would."""
+    table = np.full((10, 10), 1e-4)
+    table[:, 6:10], table[:, EOS] = 0.18, 0.25
+    table[6:10, 4] = (0.02, 0.2, 0.04, 0.01)
+    table[4, 5] = 0.8
+    table /= table.sum(axis=1, keepdims=True)
+    truth = exact.visit_probability(exact.sessions(exact.table_next(table), (BOS,), 4), (5,))
+    question, engine = Question(0, (BOS,), ()), TableEngine([table])
+
+    async def ask(tolerance: float) -> list[tuple[float, tuple[float, float], int]]:
+        found = []
+        for seed in range(60):
+            options = Options(samples=128, tolerance=tolerance, seed=seed)
+            draws = await _forecaster().draw(engine, question, options, 60.0)
+            forecast = _forecaster().summarise(question, draws, options)
+            outcome = forecast.outcomes["purchase"]
+            found.append((outcome.probability, outcome.interval, forecast.drawn.outcomes["purchase"]))
+        return found
+
+    taken = []
+    for tolerance in (0.1, 0.03):
+        found = asyncio.run(ask(tolerance))
+        assert np.mean([abs(probability - truth) <= tolerance for probability, _, _ in found]) >= 0.95
+        assert np.mean([low <= truth <= high for _, (low, high), _ in found]) >= 0.9
+        taken.append(np.mean([paths for *_, paths in found]))
+    assert taken[0] < taken[1] < 128
+
+
+@pytest.mark.parametrize("last", [127, 129])
+def test_an_outcome_of_very_many_tokens(last: int) -> None:
+    """With its signals and the end it may be more than an engine can watch; then nothing guides its estimate."""
+    words = Vocabulary([f"/p{i}" for i in range(200)])
+    outcomes = {"many": tuple(range(4, last)), "one": (150,)}
+    forecaster = Forecaster(words, outcomes, _reference({}), 3)
+    guided = len(outcomes["many"]) + 2 <= MAX_WATCHED
+    assert guided == (last == 127)
+    assert forecaster.watched_without("many") == (*outcomes["many"], *((150, EOS) if guided else ()))
+    assert forecaster.watched_without("one") == ((150, *outcomes["many"], EOS) if guided else (150,))
+    table = np.random.default_rng(0).dirichlet(np.full(204, 0.1), 204)
+    engine, question = TableEngine([table]), Question(0, (BOS,), ())
+    draws = asyncio.run(forecaster.draw(engine, question, Options(samples=64), 9.0))
+    found = forecaster.summarise(question, draws, Options(samples=64)).outcomes
+    for name, ids in outcomes.items():
+        assert found[name].probability == pytest.approx(exact_chance(table, ids, 3), abs=0.05)
+
+
+def exact_chance(table: NDArray[np.float64], ids: Iterable[int], steps: int) -> float:
+    """As `exact.visit_probability`, by products of the table."""
+    own = list(ids)
+    rows = np.array([allowed(row) for row in table])
+    at, chance = rows[BOS], 0.0
+    for _ in range(steps):
+        chance += float(at[own].sum())
+        at = at.copy()
+        at[[*own, EOS]] = 0.0
+        at = at @ rows
+    return chance
 
 
 def test_many_paths_approach_the_exact_answer() -> None:

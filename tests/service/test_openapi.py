@@ -59,6 +59,9 @@ def test_the_document_is_whole(bundle: Bundle) -> None:
         assert request["additionalProperties"] is False
         options = schemas["PredictOptions"]["properties"]
         assert (options["samples"]["minimum"], options["samples"]["maximum"]) == (1, 256)
+        assert options["tolerance"]["examples"] == [0.02]
+        (bounds,) = [kind for kind in options["tolerance"]["anyOf"] if kind["type"] == "number"]
+        assert (bounds["minimum"], bounds["maximum"]) == (0.001, 0.5)
         predict = document["paths"]["/predict"]["post"]["responses"]
         assert "application/problem+json" in predict["422"]["content"]
         assert predict["200"]["content"]["application/json"]["schema"]["$ref"].endswith("/PredictResponse")

@@ -21,7 +21,8 @@ from tests.tiny import TinyEncoder
 HISTORY = (("/", "/bags"), ("/", "/bags", "/bags/tote"))
 FIELDS = {
     "request_id", "bundle_version", "user_id", "condition", "cluster", "next_session", "pages", "outcomes",
-    "return_within_7_days", "unknown_pages", "truncated", "unfinished_paths", "fallback", "embedding", "took_ms",
+    "return_within_7_days", "unknown_pages", "truncated", "unfinished_paths", "samples", "fallback",
+    "embedding", "took_ms",
 }  # fmt: skip
 
 
@@ -73,6 +74,7 @@ def test_the_answer_is_the_forecasters_for_the_selected_cluster(bundle: Bundle) 
     assert answer["unfinished_paths"] == truth.unfinished_paths
     assert (answer["unknown_pages"], answer["truncated"], answer["fallback"]) == ([], {"sessions_dropped": 0}, None)
     assert answer["embedding"] == {"sessions": 2, "cached": 0}
+    assert answer["samples"] == {"pages": 16, "outcomes": {"cart": 16, "purchase": 16}}
     took = answer["took_ms"]
     assert set(took) == {"total", "embed", "select", "generate", "estimate"}
     assert took["total"] >= took["embed"] + took["select"] + took["generate"] + took["estimate"] - 0.01
@@ -102,6 +104,36 @@ def test_equal_requests_have_equal_answers_and_the_second_is_cached(bundle: Bund
         assert same(first) != same(other)
         assert (first["embedding"]["cached"], second["embedding"]["cached"]) == (0, 2)
         assert first["request_id"] != second["request_id"]
+
+    asyncio.run(scenario())
+
+
+def test_a_tolerance_ends_the_sampling(bundle: Bundle) -> None:
+    options = {"seed": 7, "samples": 256, "tolerance": 0.04}
+    answer = ask(bundle, {"sessions": SESSIONS, "options": options})
+    truth = expected(bundle, TableEngine(tables(len(bundle.vocabulary))), Options(samples=256, seed=7, tolerance=0.04))
+    assert answer["samples"] == {"pages": truth.drawn.pages, "outcomes": truth.drawn.outcomes}
+    assert answer["samples"]["pages"] == max(answer["samples"]["outcomes"].values()) < 256
+    for name, outcome in answer["outcomes"].items():
+        assert outcome["raw"] == truth.outcomes[name].probability
+        low, high = truth.outcomes[name].interval
+        assert high - low <= 2 * 0.04
+    few = ask(bundle, {"sessions": SESSIONS, "options": {**options, "tolerance": 0.5}})
+    assert few["samples"] == {"pages": 8, "outcomes": {"cart": 8, "purchase": 8}}
+    assert ask(bundle, {"sessions": []})["samples"] == {"pages": 0, "outcomes": {}}
+
+
+def test_questions_that_differ_in_their_tolerance_are_not_shared(bundle: Bundle) -> None:
+    async def scenario() -> None:
+        async with running(bundle, engine=SlowEngine(tables(len(bundle.vocabulary)), 0.1)) as made:
+            bodies = [
+                {"sessions": SESSIONS, "options": {"samples": 16, "tolerance": tolerance}}
+                for tolerance in (None, 0.5, 0.5, 0.001)
+            ]
+            answers = await asyncio.gather(*(made.answer(body) for body in bodies))
+            assert [answer["samples"]["pages"] for answer in answers] == [16, 8, 8, 16]
+            # Free, cart, purchase, greedy; the two equal ones are one, the last one has two rounds.
+            assert len(made.engine.requests) == 4 + 4 + 4 + 3
 
     asyncio.run(scenario())
 

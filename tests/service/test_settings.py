@@ -45,7 +45,8 @@ def test_settings_come_from_the_environment_and_arguments_come_first(monkeypatch
     ("variables", "words"),
     [
         ({"HETLM_PORT": "70000"}, "less than or equal to 65535"),
-        ({"HETLM_ENGINE": "onnx"}, "'local', 'vllm' or 'vllm-server'"),
+        ({"HETLM_ENCODER": "onnx"}, "'torch', 'int8' or 'auto'"),
+        ({"HETLM_ENGINE": "onnx"}, "'local', 'vllm', 'vllm-stacked' or 'vllm-server'"),
         ({"HETLM_ENGINE": "vllm-server"}, "HETLM_ENGINE_URLS"),
         ({"HETLM_ENGINE_URLS": "http://a:1"}, "for the engine vllm-server"),
         ({"HETLM_ENGINE": "vllm-server", "HETLM_ENGINE_URLS": "a:1"}, "begins with http"),

@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 
 from browsing.bundle import Bundle, BundleError, EncoderInfo, seal, verify
-from browsing.encoder import EncoderKind
+from browsing.encoder import EncoderKind, source_sha256
+from browsing.encoders import of_bundle
+from browsing.encoders.int8 import Int8SbertEncoder
 from browsing.encoders.joined import JoinedEncoder
 from browsing.encoders.markov import HABITS, MarkovEncoder
-from browsing.encoders.of_bundle import check_encoder, encoder_of
+from browsing.encoders.of_bundle import check_encoder, encoder_of, sbert_of
 from browsing.encoders.predictor import PredictorEncoder
 from browsing.encoders.sbert import SbertEncoder
+from service.cache.record import Keys
 from tests import tiny
 from tests.tiny import TinyEncoder
 
@@ -60,6 +63,38 @@ def test_both(tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         encoder.encode(SESSIONS), np.concatenate([part.encode(SESSIONS) for part in parts], axis=1)
     )
+
+
+def test_sbert_in_integers_is_taken_for_the_sbert_that_it_was_made_of(tmp_path: Path) -> None:
+    torch = SbertEncoder()
+    tiny.bundle(tmp_path / "sbert", encoder=torch)
+    bundle = Bundle.load(tmp_path / "sbert")
+    assert isinstance(encoder_of(bundle), SbertEncoder)
+    encoder = encoder_of(bundle, "int8")
+    assert isinstance(encoder, Int8SbertEncoder)
+    keys = [Keys(b"a secret of a deployment", own, "r1").key(("/",)) for own in (encoder, torch)]
+    assert keys[0] != keys[1], "vectors of both must not mix"
+
+    predictor = PredictorEncoder(tmp_path / "sbert" / "shared")
+    tiny.bundle(tmp_path / "both", encoder=JoinedEncoder(torch, predictor))
+    both = encoder_of(Bundle.load(tmp_path / "both"), "int8")
+    assert isinstance(both, JoinedEncoder)
+    assert isinstance(both.parts[0], Int8SbertEncoder)
+    joined = JoinedEncoder(torch, predictor)
+    assert source_sha256(both) == source_sha256(joined) == joined.weights_sha256 != both.weights_sha256
+
+
+def test_a_bundle_that_does_not_read_names_has_one_encoder(bundle: Bundle) -> None:
+    assert isinstance(encoder_of(bundle, "int8"), PredictorEncoder)
+
+
+@pytest.mark.parametrize(("fast", "exact"), [(True, True), (True, False), (False, True)])
+def test_auto_takes_integers_where_they_are_fast_and_exact(
+    fast: bool, exact: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(of_bundle, "fast_products", lambda: fast)
+    monkeypatch.setattr(of_bundle, "exact_products", lambda: exact)
+    assert isinstance(sbert_of("auto"), Int8SbertEncoder if fast and exact else SbertEncoder)
 
 
 def test_another_sbert_is_refused_with_the_remedy(tmp_path: Path) -> None:

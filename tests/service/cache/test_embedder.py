@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from browsing.encoder import Vectors, rounded
-from service.cache.embedder import MAX_BATCH, MAX_WRITES, Embedder
+from service.cache.embedder import MAX_BATCH, MAX_WRITES, PATIENT_BATCH, Embedder
 from service.cache.memory import MemoryStore
 from service.cache.record import Keys, pack
 from service.cache.redis import RedisStore
@@ -136,6 +136,74 @@ def test_a_long_history_is_encoded_in_several_batches() -> None:
         np.testing.assert_array_equal(found.vectors, truth(*sessions))
         assert [len(batch) for batch in encoder.batches] == [MAX_BATCH, MAX_BATCH, 1]
         await embedder.close()
+
+    asyncio.run(scenario())
+
+
+def named(name: str, count: int) -> list[tuple[str, ...]]:
+    return [(f"/{name}-{number}",) for number in range(count)]
+
+
+def test_patient_sessions_wait_for_those_of_online_requests() -> None:
+    async def scenario() -> None:
+        encoder = GatedEncoder()
+        embedder, _ = make(encoder, MemoryStore())
+        patient = named("row", 2 * PATIENT_BATCH + 1)
+        rows = asyncio.create_task(embedder.embed(patient, patient=True))
+        await asyncio.sleep(0.05)  # the first batch of rows is under way
+        online = [asyncio.create_task(embedder.embed([visit])) for visit in named("online", 3)]
+        await asyncio.sleep(0.05)
+        encoder.gate.set()
+        for visit, found in zip(named("online", 3), await asyncio.gather(*online), strict=True):
+            np.testing.assert_array_equal(found.vectors, truth(visit))
+        assert not rows.done()
+        np.testing.assert_array_equal((await rows).vectors, truth(*patient))
+        assert encoder.batches == [
+            patient[:PATIENT_BATCH],
+            named("online", 3),
+            patient[PATIENT_BATCH : 2 * PATIENT_BATCH],
+            patient[2 * PATIENT_BATCH :],
+        ]
+        await embedder.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_patient_session_that_is_asked_for_online_waits_no_longer() -> None:
+    async def scenario() -> None:
+        encoder = GatedEncoder()
+        embedder, meter = make(encoder, MemoryStore())
+        first = asyncio.create_task(embedder.embed([A]))
+        await asyncio.sleep(0.05)
+        rows = named("row", PATIENT_BATCH + 5)
+        waiting = asyncio.create_task(embedder.embed([*rows, B], patient=True))
+        await asyncio.sleep(0.05)
+        online = asyncio.create_task(embedder.embed([B, C]))
+        joining = asyncio.create_task(embedder.embed([C], patient=True))  # what is in a hurry already stays so
+        await asyncio.sleep(0.05)
+        encoder.gate.set()
+        np.testing.assert_array_equal((await online).vectors, truth(B, C))
+        np.testing.assert_array_equal((await waiting).vectors, truth(*rows, B))
+        np.testing.assert_array_equal((await joining).vectors, truth(C))
+        await first
+        assert encoder.batches == [[A], [B, C], rows[:PATIENT_BATCH], rows[PATIENT_BATCH:]]
+        assert meter.lookups["joined"] == 2
+        await embedder.close()
+
+    asyncio.run(scenario())
+
+
+def test_patient_sessions_wait_when_it_is_closed_and_are_told() -> None:
+    async def scenario() -> None:
+        encoder = GatedEncoder()
+        embedder, _ = make(encoder, MemoryStore())
+        calls = [asyncio.create_task(embedder.embed([visit], patient=True)) for visit in (A, B)]
+        await asyncio.sleep(0.05)
+        await embedder.close()
+        for call in calls:
+            with pytest.raises(RuntimeError, match="closed"):
+                await call
+        encoder.gate.set()
 
     asyncio.run(scenario())
 

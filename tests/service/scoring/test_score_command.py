@@ -63,12 +63,13 @@ def rounded(rows: list[dict[str, Any]]) -> Any:
 def test_the_rows_are_what_predict_answers(root: Path, tmp_path: Path) -> None:
     rows = documents(8, seed=2)
     rows.insert(5, BAD)
-    flags = ("--seed", "7", "--samples", "8", "--top-pages", "3", "--decode", "greedy", "--as-of", AS_OF)
+    flags = ["--seed", "7", "--samples", "32", "--tolerance", "0.3", "--top-pages", "3", "--decode", "greedy"]
+    flags += ["--as-of", AS_OF]
     told = scored(root, ndjson(tmp_path / "in", rows), "--out", tmp_path / "out.parquet", *flags)
     assert (told["rows"], told["failed"], told["fallbacks"], told["resumed_rows"]) == (9, 1, 0, 0)
     found = pq.read_table(tmp_path / "out.parquet").to_pylist()
     bundle = Bundle.load(root)
-    options = {"seed": 7, "samples": 8, "top_pages": 3, "decode": "greedy", "as_of": AS_OF}
+    options = {"seed": 7, "samples": 32, "tolerance": 0.3, "top_pages": 3, "decode": "greedy", "as_of": AS_OF}
 
     async def singles() -> list[dict[str, Any]]:
         engine = LocalEngine(bundle.predictors())
