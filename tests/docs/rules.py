@@ -78,6 +78,7 @@ class Until(_Of):
     holds: str
 
 
+BENCH = "tests/loadtest/bench runs small ones; each takes minutes here"
 SOAK = "tests/loadtest/soak runs a bounded sample of every trial; each takes minutes here"
 REAL = "needs a real log, and 40 minutes"
 
@@ -92,6 +93,8 @@ APART = (
     Apart("docs/results/operations.md", "python -m pytest", "parsed", "run by make test-system"),
     Apart("docs/results/reliability.md", "python -m loadtest.soak", "parsed", SOAK),
     Apart("loadtest/README.md", "python -m loadtest.soak", "parsed", SOAK),
+    Apart("docs/results/performance.md", "python -m loadtest.bench", "parsed", BENCH),
+    Apart("loadtest/README.md", "python -m loadtest.bench", "parsed", BENCH),
     Apart("docs/results/small.md", "hetlm simulate --preset habits --users 1500", "parsed", REAL),
     *(
         Apart("loadtest/README.md", f"python -m loadtest {name}", "parsed", "tests/loadtest runs every scenario")

@@ -1,0 +1,1 @@
+"""Benchmarks against peers: the same work on the same machine, in alternation."""

@@ -1,0 +1,1 @@
+"""What the service is measured against: programs of their own that answer the same questions."""
