@@ -15,8 +15,7 @@ import pytest
 from browsing.bundle import Bundle
 from browsing.engine import EngineDown, EngineError, GenerateRequest
 from browsing.engine import Path as Sampled
-from browsing.engines.local import LocalEngine
-from browsing.engines.local import advance
+from browsing.engines.local import LocalEngine, advance
 from browsing.vocabulary import BOS
 from service.engines.machine import Tuning
 from service.engines.supervised import SupervisedEngine
