@@ -117,10 +117,11 @@ def guided_estimate(
 
 @dataclass(frozen=True, slots=True)
 class _Steps:
-    """n paths of at most T steps. `chance` [n, T]: of the outcome; 0 beyond a path's end. `weights` [n, T]: w_t.
-    `signal`, `end`, `other` [n, T]: what was drawn, 0 or 1."""
+    """n paths of at most T steps. `watched`: the ids [W]; `probabilities` [n, T, W]: theirs, 0 beyond a path's end.
+    `chance` [n, T]: of the outcome. `weights` [n, T]: w_t. `signal`, `end`, `other` [n, T]: what was drawn, 0 or 1."""
 
-    seen: Seen
+    watched: list[int]
+    probabilities: Floats
     chance: Floats
     weights: Floats
     signal: Floats
@@ -130,10 +131,13 @@ class _Steps:
     @classmethod
     def of(cls, seen: Seen, outcome: Sequence[int], signals: Sequence[int], *, until_outcome: bool = False) -> _Steps:
         n, T = len(seen.paths), max(len(path.tokens) for path in seen.paths)
+        watched = list(seen.watched)
         tokens = np.full((n, T), -1)
+        probabilities = np.zeros((n, T, seen.paths[0].watched.shape[1]))
         for i, path in enumerate(seen.paths):
             tokens[i, : len(path.tokens)] = path.tokens
-        chance = _sums(seen, outcome, T)
+            probabilities[i, : len(path.tokens)] = path.watched
+        chance = _sums(probabilities, watched, outcome)
         drawn = np.isin(tokens, outcome)
         live = tokens >= 0
         if until_outcome:
@@ -142,7 +146,7 @@ class _Steps:
         signal, end = np.isin(tokens, signals) & live, (tokens == EOS) & live
         other = live & ~signal & ~end & ~drawn
         weights = np.cumprod(1 - chance, axis=1).astype(np.float64)
-        return cls(seen, chance, weights, *(kind.astype(np.float64) for kind in (signal, end, other)))
+        return cls(watched, probabilities, chance, weights, *(kind.astype(np.float64) for kind in (signal, end, other)))
 
     def after(self, kind: Floats) -> Floats:
         """[n]: summed over each path's steps of `kind`, the outcome's chance in the rest of the path."""
@@ -153,16 +157,14 @@ class _Steps:
     def surprise(self, kind: Floats, ids: Sequence[int]) -> Floats:
         """[n]: sum_t w_t (1[x_t of `kind`] - q_t), where q_t is the chance that it was, the outcome forbidden."""
         before = np.concatenate([np.ones((len(kind), 1)), self.weights[:, :-1]], axis=1)
-        total: Floats = (before * ((1 - self.chance) * kind - _sums(self.seen, ids, kind.shape[1]))).sum(axis=1)
+        likely = _sums(self.probabilities, self.watched, ids)
+        total: Floats = (before * ((1 - self.chance) * kind - likely)).sum(axis=1)
         return total
 
 
-def _sums(seen: Seen, ids: Sequence[int], T: int) -> Floats:
-    """[n, T]: the summed probability of `ids` at each step, 0 beyond the path's end."""
-    columns = [list(seen.watched).index(i) for i in ids]
-    sums = np.zeros((len(seen.paths), T))
-    for i, path in enumerate(seen.paths):
-        sums[i, : len(path.tokens)] = path.watched[:, columns].sum(axis=1)
+def _sums(probabilities: Floats, watched: list[int], ids: Sequence[int]) -> Floats:
+    """[n, T]: the summed probability of `ids` at each step."""
+    sums: Floats = probabilities[:, :, [watched.index(i) for i in ids]].sum(axis=2)
     return np.clip(sums, 0, 1)
 
 
