@@ -13,7 +13,7 @@ from typing import Literal
 
 from browsing.bundle import Reference
 from browsing.decode import consensus
-from browsing.engine import MAX_WATCHED, Engine, EngineTimeout, GenerateRequest, Path
+from browsing.engine import MAX_WATCHED, Engine, EngineError, GenerateRequest, Path
 from browsing.estimate import OutcomeEstimate, Seen, guided_estimate, outcome_estimate, page_estimates, visit_shares
 from browsing.propensity import Propensity
 from browsing.vocabulary import EOS, SPECIALS, Vocabulary
@@ -157,8 +157,9 @@ class Forecaster:
 
         With a tolerance, in rounds: `FIRST_ROUND` paths per set, then as many again as there are, up to
         `options.samples`; free paths and those of the outcomes whose interval still reaches further than that. A round
-        for which the deadline leaves no time is not begun, and one that it cuts short is left out: what was drawn
-        before is the answer.
+        for which the deadline leaves no time is not begun, and one that it cuts short, or that fails, is left out:
+        what was drawn before is the answer. Few paths that met nothing rare stop sooner than few that did, so that rare
+        outcomes come out a little too low, by less than the tolerance.
         """
         most = options.samples
         first = most if options.tolerance is None else min(FIRST_ROUND, most)
@@ -180,7 +181,7 @@ class Forecaster:
             requests = self._requests(question, options, deadline - took, number, more, wide)
             try:
                 free, *without = await _all(engine, requests)
-            except EngineTimeout:
+            except EngineError:
                 break
             further = dict(zip(wide, without, strict=True))
             draws = replace(

@@ -77,7 +77,8 @@ class PredictOptions(_Request):
         description="sampling stops as soon as every outcome's 95 % interval, before calibration, reaches no further "
         "than this to either side: after 8 paths, or 16, 32, and so on up to `samples`, which remains the maximum. It "
         "also stops where the deadline leaves no time for another round. By default all `samples` are drawn. `samples` "
-        "of the answer says how many were; pages and next session rest on as many as the outcome that took most",
+        "of the answer says how many were; pages and next session rest on as many as the outcome that took most. "
+        "Probabilities of rare outcomes then come out a little too low, by less than the tolerance",
     )
     top_pages: int = Field(default=20, ge=1, le=100, description="pages listed")
     decode: Literal["consensus", "greedy"] | None = Field(

@@ -58,11 +58,11 @@ def target_nats(
     model.eval()
     sums = np.zeros(len(samples))
     tokens = np.array([len(target) for _, target in samples], np.int64)
-    items = [Example((*prompt, *target), len(prompt)) for prompt, target in samples]
-    order = np.argsort(np.array([len(item.ids) for item in items], np.int64), kind="stable")
+    order = np.argsort(np.array([len(prompt) + len(target) for prompt, target in samples], np.int64), kind="stable")
     for start in range(0, len(samples), batch_size):
         rows = order[start : start + batch_size]
-        batch = collate(items, rows, device)
+        items = [Example((*samples[row][0], *samples[row][1]), len(samples[row][0])) for row in rows]
+        batch = collate(items, np.arange(len(items)), device)
         sums[rows] = row_nats(model, batch.ids, batch.target).cpu().numpy()
         advance(len(rows))
     model.train(was_training)

@@ -21,6 +21,20 @@ _flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 """What `scaled_dot_product_attention` calls on a CPU; by itself it also returns the log-sum-exps."""
 
 
+MOST_PROMPTS, FEWEST_PROMPTS = 128, 4
+FEWEST_ROWS = 64
+BUDGET = 256 << 20
+"""Bytes that prompts may take, and as many for what rows sample; for large models as much as the fewest take."""
+
+
+def affordable(shape: Shape, rows: int, steps: int) -> tuple[int, int]:
+    """How many prompts, and how many of the `rows` that are wished for, fit into the budget."""
+    per_token = 2 * 4 * shape.layers * shape.heads * shape.head
+    prompts = max(FEWEST_PROMPTS, BUDGET // (per_token * shape.positions))
+    fitting = max(FEWEST_ROWS, BUDGET // (per_token * (1 + steps)))
+    return min(MOST_PROMPTS, rows, prompts), min(rows, fitting)
+
+
 class Prompts:
     """Keys and values of at most `most` prompts, in places 0 to `count` - 1."""
 
@@ -51,7 +65,8 @@ class Reading:
         prompts.lengths[self._first : prompts.count] = lengths
         ends = np.cumsum(lengths)
         within = np.arange(longest)[None, :]
-        padded = np.minimum(np.repeat((ends - lengths)[:, None], longest, 1) + within, ends[-1] - 1)
+        # A short prompt is filled up with its own last row: what is no number must not come from another prompt.
+        padded = (ends - lengths)[:, None] + np.minimum(within, np.array(lengths)[:, None] - 1)
         self._padded = torch.from_numpy(padded.reshape(-1))
         self._packed = torch.from_numpy(np.flatnonzero(within < np.array(lengths)[:, None]))
         self._longest = longest
@@ -64,7 +79,6 @@ class Reading:
         queries = q.index_select(0, self._padded).view(m, self._longest, s.heads, s.head).transpose(1, 2)
         kept = prompts.kept[layer, self._first : prompts.count, :, :, : self._longest]
         kept.copy_(kv.index_select(0, self._padded).view(m, self._longest, 2, s.heads, s.head).permute(0, 2, 3, 1, 4))
-        # What fills up shorter prompts comes after them, where causal attention does not look.
         seen, _ = _flash(queries, kept[:, 0], kept[:, 1], 0.0, True, scale=1.0)
         answer: Tensor = seen.transpose(1, 2).reshape(m * self._longest, -1)
         return answer.index_select(0, self._packed)
@@ -83,10 +97,10 @@ class Suffixes:
         self.heads = torch.eye(shape.heads).repeat_interleave(shape.head, dim=0)
         """[d, heads]: sums each head's products."""
 
-    def grown(self, steps: int) -> Suffixes:
-        """The same for more steps."""
+    def grown(self, steps: int, rows: int) -> Suffixes:
+        """The same for more steps, of which the first `rows` are in use."""
         larger = Suffixes(self._shape, self.kept.shape[1], steps)
-        larger.kept[:, :, :, : 1 + self.steps] = self.kept
+        larger.kept[:, :rows, :, : 1 + self.steps] = self.kept[:, :rows]
         return larger
 
     def copy(self, source: Ints, target: Ints, steps: int) -> None:

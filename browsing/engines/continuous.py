@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from browsing.engine import MAX_WATCHED, EngineError, Path
-from browsing.engines.attention import Going, Prompts, Reading, Suffixes
+from browsing.engines.attention import Going, Prompts, Reading, Suffixes, affordable
 from browsing.engines.drawing import draw
 from browsing.engines.job import Job, Part, parts
 from browsing.engines.llamas import FIRST, Llamas, Span
@@ -20,7 +20,6 @@ Ints = NDArray[np.int64]
 Key = tuple[int, tuple[int, ...]]
 """A cluster and a prompt."""
 
-MOST_PROMPTS = 128
 STEPS = 32
 """What a path may have at first without anything being made larger."""
 
@@ -35,13 +34,15 @@ class Continuous:
     """
 
     def __init__(self, llamas: Llamas, max_rows: int) -> None:
-        """`max_rows`: paths; at most as many as the Llamas' rows."""
+        """`max_rows`: paths at once, at most; fewer of a model whose keys and values take much memory. Raises
+        `MemoryError`."""
         shape = llamas.shape
+        most, max_rows = affordable(shape, min(max_rows, llamas.rows), STEPS)
         self._llamas = llamas
         self._max_rows = max_rows
         self._waiting: deque[Part] = deque()
         self._joining: list[Part] = []
-        self._prompts = Prompts(shape, min(MOST_PROMPTS, max_rows))
+        self._prompts = Prompts(shape, most)
         self._suffixes = Suffixes(shape, max_rows, STEPS)
         self._places: dict[Key, int] = {}
         self._shared = np.zeros(self._prompts.most, np.int64)  # paths that go on from each prompt
@@ -113,20 +114,22 @@ class Continuous:
         """As many of the waiting, in their order, as there is room for; their prompts are read, their first tokens
         drawn."""
         reading: dict[Key, None] = {}
-        paths = tokens = 0
+        paths = longest = 0
         while self._waiting:
             part = self._waiting[0]
             if not part.job.over():
                 key = (part.job.request.cluster, part.job.request.prompt)
-                new = key not in self._places and key not in reading
-                tokens += len(key[1]) if new else 0
-                paths += part.rows
-                if len(self._running) + paths > self._max_rows or tokens > self._llamas.rows:
+                room = self._max_rows - len(self._running) - paths
+                if self._together(key) > room:
                     break
-                if new:
+                if key not in self._places and key not in reading:
+                    longest = max(longest, len(key[1]))
+                    if (1 + len(reading)) * longest > self._llamas.rows:  # as they are computed, all as long
+                        break
                     if len(self._places) + len(reading) == self._prompts.most:
                         break
                     reading[key] = None
+                paths += part.rows
                 self._joining.append(part)
             self._waiting.popleft()
         if not self._joining:
@@ -138,6 +141,16 @@ class Continuous:
         places, which = np.unique(self._prompt[numbers], return_inverse=True)
         going = self._draw(numbers, self._first.index_select(0, torch.from_numpy(places)), which)
         self._plant(going)
+
+    def _together(self, key: Key) -> int:
+        """Paths of the first that waits and of those behind it that ask the same: they share what they compute only if
+        they join together. Of more than there is ever room for, those of the first."""
+        paths = 0
+        for part in self._waiting:
+            if (part.job.request.cluster, part.job.request.prompt) != key:
+                break
+            paths += part.rows
+        return paths if paths <= self._max_rows else self._waiting[0].rows
 
     def _read(self, keys: Sequence[Key]) -> None:
         """Prompts of clusters in order."""
@@ -174,11 +187,12 @@ class Continuous:
 
     def _widen(self, steps: int, forbidden: int) -> None:
         """Make room for paths of `steps` tokens and for so many forbidden ids; what is there is kept."""
+        if steps > self._suffixes.steps:
+            self._suffixes = self._suffixes.grown(steps, self._slots)
         if (more := steps - self._tokens.shape[1]) > 0:
             self._uniforms = np.pad(self._uniforms, ((0, 0), (0, more)))
             self._tokens = np.pad(self._tokens, ((0, 0), (0, more)))
             self._probabilities = np.pad(self._probabilities, ((0, 0), (0, more), (0, 0)))
-            self._suffixes = self._suffixes.grown(steps)
         if (more := forbidden - self._forbidden.shape[1]) > 0:
             self._forbidden = np.pad(self._forbidden, ((0, 0), (0, more)), constant_values=self._nobody)
 

@@ -109,8 +109,11 @@ class Llamas:
         shapes = {Shape.of(model.config) for model in models}
         return len(shapes) == 1 and None not in shapes
 
-    def __init__(self, models: Sequence[Any], rows: int) -> None:
-        """`rows`: most rows of one `forward`. Raises `ValueError` for models that `take` refuses."""
+    def __init__(self, models: Sequence[Any], rows: int, distributions: int) -> None:
+        """`rows`: most rows of one `forward`. `distributions`: most of one `logits`.
+
+        Raises `ValueError` for models that `take` refuses.
+        """
         shape = Shape.of(models[0].config)
         if shape is None or not self.take(models):
             raise ValueError("the models are not all of one shape")
@@ -134,7 +137,7 @@ class Llamas:
             self._qkv = torch.empty(rows, 3 * d)
             self._up = torch.empty(rows, 2 * shape.inner)
             self._gated = torch.empty(rows, shape.inner)
-            self._logits = torch.full((rows, shape.width), -torch.inf)
+            self._logits = torch.full((distributions, shape.width), -torch.inf)
 
     def forward(self, ids: Tensor, spans: Sequence[Span], positions: Tensor, attend: Attend) -> Tensor:
         """The last hidden states [R, hidden] of R rows: int64 `ids` and `positions` [R], clusters by `spans`."""

@@ -132,13 +132,16 @@ class LocalEngine:
                 raise EngineError(f"{directory}: cannot be loaded as a causal language model: {error}") from error
         models = [predictor.model for predictor in predictors]
         if self._dtype == torch.float32 and Llamas.take(models):
-            self._llamas = Llamas(models, max(self._max_rows, predictors[0].positions))
+            self._llamas = Llamas(models, max(self._max_rows, predictors[0].positions), self._max_rows)
             predictors = [replace(predictor, model=None) for predictor in predictors]
         self._predictors = predictors
 
     def _core(self, stopping: threading.Event) -> Core:
         if self._llamas is not None:
-            return Continuous(self._llamas, self._max_rows)
+            try:
+                return Continuous(self._llamas, self._max_rows)
+            except MemoryError as error:
+                raise EngineError(f"not enough memory for the predictors' keys and values: {error}") from error
         return Rollouts(self._predictors, self._max_rows, stopping)
 
     def _check(self, request: GenerateRequest) -> None:

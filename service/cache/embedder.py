@@ -22,6 +22,8 @@ MAX_BATCH = 64
 """Sessions encoded in one go; a larger history does not keep others waiting for all of it."""
 PATIENT_BATCH = 32
 """Of sessions that nobody waits for online: whoever comes meanwhile waits for no more than these."""
+MOST_PASSED_OVER = 8
+"""Online batches in a row while patient sessions wait; then one of theirs has its turn, so that a file moves on."""
 CLOSED = "the embedder was closed"
 MAX_WRITES = 32
 """Writes under way at once; beyond, new vectors are not kept: a slow store must not fill the memory."""
@@ -48,8 +50,8 @@ class Embedder:
     batch. Encoding runs in one thread. A request that is cancelled disturbs no other.
 
     Sessions of online requests and of patient ones (rows of a file) wait apart and never share a batch. Patient ones
-    are encoded while nobody waits online, so that an online request waits for one batch of theirs at most: the one
-    under way when it came.
+    are encoded while nobody waits online, and once in `MOST_PASSED_OVER` batches, so that an online request waits for
+    one batch of theirs at most.
     """
 
     def __init__(self, encoder: Encoder, store: Store, keys: Keys, meter: CacheMeter) -> None:
@@ -61,6 +63,8 @@ class Embedder:
         self._flying: dict[bytes, asyncio.Future[Vectors]] = {}
         self._online: dict[bytes, Pages] = {}
         self._patient: dict[bytes, Pages] = {}
+        self._passed_over = 0  # batches of online sessions in a row while patient ones waited
+        self._closed = False
         self._worker: asyncio.Task[None] | None = None
         self._writes: set[asyncio.Task[None]] = set()
 
@@ -106,6 +110,8 @@ class Embedder:
         return self._flying.get(key)
 
     def _take_off(self, key: bytes, pages: Pages, patient: bool) -> asyncio.Future[Vectors]:
+        if self._closed:
+            raise RuntimeError(CLOSED)
         flight: asyncio.Future[Vectors] = asyncio.get_running_loop().create_future()
         flight.add_done_callback(_retrieved)
         self._flying[key] = flight
@@ -116,7 +122,12 @@ class Embedder:
 
     def _next(self) -> list[tuple[bytes, Pages]]:
         """The sessions to encode now, the oldest first."""
-        queue, most = (self._online, MAX_BATCH) if self._online else (self._patient, PATIENT_BATCH)
+        if self._online and not (self._patient and self._passed_over == MOST_PASSED_OVER):
+            queue, most = self._online, MAX_BATCH
+            self._passed_over += bool(self._patient)
+        else:
+            queue, most = self._patient, PATIENT_BATCH
+            self._passed_over = 0
         return [(key, queue.pop(key)) for key in list(islice(queue, most))]
 
     async def _encode_waiting(self) -> None:
@@ -161,6 +172,9 @@ class Embedder:
     async def close(self) -> None:
         """End all work. Whoever still waits is told by a `RuntimeError`, which unlike a cancellation does not end the
         request that waits. Closes the store."""
+        self._closed = True
+        self._online.clear()
+        self._patient.clear()
         tasks = [*self._writes, *([self._worker] if self._worker else [])]
         for task in tasks:
             task.cancel()

@@ -11,6 +11,7 @@ import torch
 
 from browsing.engine import EngineError, GenerateRequest, Path
 from browsing.engines import llamas
+from browsing.engines.attention import FEWEST_PROMPTS, FEWEST_ROWS, affordable
 from browsing.engines.continuous import STEPS, Continuous
 from browsing.engines.job import Job
 from browsing.engines.llamas import Llamas
@@ -24,7 +25,7 @@ from tests.browsing.engine_contract import PROMPTS
 def two(tmp_path_factory: pytest.TempPathFactory) -> Llamas:
     root = tmp_path_factory.mktemp("continuous")
     directories = tiny.predictors(root, tiny.vocabulary(), 2)
-    return Llamas([Predictor.load(one, torch.float32).model for one in directories], 512)
+    return Llamas([Predictor.load(one, torch.float32).model for one in directories], 512, 512)
 
 
 @pytest.fixture
@@ -126,6 +127,31 @@ def test_room_is_made_and_used_again(two: Llamas) -> None:
     assert (core._prompts.count, core._slots, int(core._shared.sum()), core._places) == (0, 0, 0, {})
 
 
+def test_sets_of_one_prompt_join_together_or_wait(two: Llamas, rows: list[int]) -> None:
+    """Where there is no room for all of them, they would be computed one by one."""
+    first = GenerateRequest(1, PROMPTS[2], 20, 6, seed=1)
+    request = GenerateRequest(0, PROMPTS[1], 8, 6, forbidden=(EOS,), seed=3)
+    sets = [request, replace(request, forbidden=(EOS, 4)), replace(request, forbidden=(EOS, 5))]
+    core = Continuous(two, 36)
+    jobs = [Job(one) for one in (first, *sets)]
+    core.submit(jobs)
+    core.step()
+    assert core._places.keys() == {(1, PROMPTS[2])}, "16 of the 24 paths would have had room"
+    while core.busy:
+        core.step()
+    for job in jobs:
+        same(answers(Continuous(two, 512), job.request)[0], job.future.result())
+
+
+def test_memory_is_bounded_whatever_the_model() -> None:
+    small = llamas.Shape("llama", 1_200, 512, 192, 4, 6, 6, 32, 512, 1e-6, 1e4)
+    large = llamas.Shape("llama", 1_200, 512, 960, 32, 15, 5, 64, 2_560, 1e-5, 1e5)
+    for shape, expected in ((small, (85, 512)), (large, (FEWEST_PROMPTS, FEWEST_ROWS))):
+        prompts, paths = affordable(shape, 512, STEPS)
+        assert (prompts, paths) == expected
+    assert affordable(small, 8, STEPS) == (8, 8)
+
+
 def test_a_failed_step_fails_whom_it_was_for_and_nobody_after(two: Llamas, monkeypatch: pytest.MonkeyPatch) -> None:
     core = Continuous(two, 512)
     request = GenerateRequest(0, PROMPTS[1], 4, 6, watched=(EOS,), seed=2)
@@ -150,6 +176,6 @@ def test_models_that_differ_in_shape_are_not_taken(tmp_path: FilePath) -> None:
     ]
     assert not Llamas.take(models)
     with pytest.raises(ValueError, match="one shape"):
-        Llamas(models, 8)
+        Llamas(models, 8, 8)
     opt = Predictor.load(tiny.predictor(tmp_path / "opt", words, family="opt"), torch.float32).model
     assert not Llamas.take([opt])

@@ -131,16 +131,17 @@ def test_draw_never_falls_off_the_end() -> None:
     assert drawn.tolist() == [5, 7]
 
 
-def test_a_broken_model_is_an_error_of_its_cluster(tmp_path: FilePath, family: tiny.Family) -> None:
+@pytest.mark.parametrize("bad", [0, 1])
+def test_a_broken_model_is_an_error_of_its_cluster(tmp_path: FilePath, family: tiny.Family, bad: int) -> None:
     vocabulary = tiny.vocabulary()
     directories = tiny.predictors(tmp_path, vocabulary, 2, family=family)
-    good = [GenerateRequest(1, prompt, 4, 6, watched=(EOS, 5), seed=3) for prompt in PROMPTS]
+    good = [GenerateRequest(1 - bad, prompt, 4, 6, watched=(EOS, 5), seed=3) for prompt in PROMPTS]
     expected = LocalEngine(directories).generate_batch(good)
-    weights = load_file(directories[0] / "model.safetensors")
+    weights = load_file(directories[bad] / "model.safetensors")
     weights[next(name for name in weights if "embed_tokens" in name)][4:] = torch.nan
-    save_file(weights, directories[0] / "model.safetensors", {"format": "pt"})
+    save_file(weights, directories[bad] / "model.safetensors", {"format": "pt"})
     engine = LocalEngine(directories)
-    broken = GenerateRequest(0, PROMPTS[1], 4, 3)
+    broken = GenerateRequest(bad, PROMPTS[1], 4, 3)
 
     async def together() -> list[list[Path] | BaseException]:
         await engine.start()

@@ -13,6 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from loadtest import client, commands
+from loadtest.bench import commands as bench
 from loadtest.scenarios import SCENARIOS
 from loadtest.soak import commands as soak
 from tests.loadtest import sources
@@ -32,10 +33,14 @@ def readme_commands() -> list[str]:
 @pytest.mark.parametrize("line", [line for line in readme_commands() if line.startswith(MODULE)])
 def test_every_command_of_the_readme_can_be_parsed(line: str, tmp_path: Path) -> None:
     module, name, *rest = shlex.split(re.sub(r"\$\(.*?\)", "7", line))[2:]
-    app, needed = (soak.app, "out") if module == "loadtest.soak" else (commands.app, "url")
+    app, needed = {
+        "loadtest": (commands.app, "url"),
+        "loadtest.soak": (soak.app, "out"),
+        "loadtest.bench": (bench.app, "out"),
+    }[module]
     command = typer.main.get_group(app).commands[name]
     context = command.make_context(name, list(rest))
-    assert context.params[needed if name != "compare" else "first"] is not None
+    assert context.params[{"compare": "first", "guard": "old"}.get(name, needed)] is not None
 
 
 def test_the_readme_shows_every_scenario_and_nothing_unknown() -> None:

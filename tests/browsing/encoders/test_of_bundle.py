@@ -12,7 +12,7 @@ import pytest
 from browsing.bundle import Bundle, BundleError, EncoderInfo, seal, verify
 from browsing.encoder import EncoderKind, source_sha256
 from browsing.encoders import of_bundle
-from browsing.encoders.int8 import Int8SbertEncoder
+from browsing.encoders.int8 import Int8SbertEncoder, exact_products
 from browsing.encoders.joined import JoinedEncoder
 from browsing.encoders.markov import HABITS, MarkovEncoder
 from browsing.encoders.of_bundle import check_encoder, encoder_of, sbert_of
@@ -65,6 +65,7 @@ def test_both(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.skipif(not exact_products(), reason="this CPU rounds products of 8-bit integers")
 def test_sbert_in_integers_is_taken_for_the_sbert_that_it_was_made_of(tmp_path: Path) -> None:
     torch = SbertEncoder()
     tiny.bundle(tmp_path / "sbert", encoder=torch)
@@ -88,6 +89,7 @@ def test_a_bundle_that_does_not_read_names_has_one_encoder(bundle: Bundle) -> No
     assert isinstance(encoder_of(bundle, "int8"), PredictorEncoder)
 
 
+@pytest.mark.skipif(not exact_products(), reason="this CPU rounds products of 8-bit integers")
 @pytest.mark.parametrize(("fast", "exact"), [(True, True), (True, False), (False, True)])
 def test_auto_takes_integers_where_they_are_fast_and_exact(
     fast: bool, exact: bool, monkeypatch: pytest.MonkeyPatch

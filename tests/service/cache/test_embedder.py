@@ -169,6 +169,52 @@ def test_patient_sessions_wait_for_those_of_online_requests() -> None:
     asyncio.run(scenario())
 
 
+def test_patient_sessions_have_a_turn_however_much_comes_online() -> None:
+    async def scenario() -> None:
+        encoder = CountingEncoder()
+        embedder, _ = make(encoder, MemoryStore())
+        served = asyncio.Event()
+
+        async def crowd(name: str) -> None:
+            """Always two sessions ahead of the encoder."""
+            number = 0
+            while not served.is_set():
+                await embedder.embed([(f"/{name}-{number}",)])
+                number += 1
+
+        crowds = [asyncio.create_task(crowd(name)) for name in ("a", "b", "c")]
+        await asyncio.sleep(0.05)
+        found = await asyncio.wait_for(embedder.embed([A], patient=True), 30)
+        np.testing.assert_array_equal(found.vectors, truth(A))
+        served.set()
+        await asyncio.gather(*crowds)
+        await embedder.close()
+
+    asyncio.run(scenario())
+
+
+def test_who_asks_while_it_is_closed_is_told_at_once() -> None:
+    class Slow(MemoryStore):
+        async def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+            await asyncio.sleep(0.2)
+            return await super().get_many(keys)
+
+    async def scenario() -> None:
+        encoder = GatedEncoder()
+        embedder, _ = make(encoder, Slow())
+        calls = [asyncio.create_task(embedder.embed([visit], patient=True)) for visit in (A, B)]
+        await asyncio.sleep(0.4)
+        late = asyncio.create_task(embedder.embed([C]))
+        await asyncio.sleep(0.05)
+        await embedder.close()
+        for call in (*calls, late):
+            with pytest.raises(RuntimeError, match="closed"):
+                await asyncio.wait_for(call, 30)
+        encoder.gate.set()
+
+    asyncio.run(scenario())
+
+
 def test_a_patient_session_that_is_asked_for_online_waits_no_longer() -> None:
     async def scenario() -> None:
         encoder = GatedEncoder()
