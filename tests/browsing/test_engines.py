@@ -145,7 +145,10 @@ def test_a_broken_model_is_an_error_of_its_cluster(tmp_path: FilePath, family: t
 
     async def together() -> list[list[Path] | BaseException]:
         await engine.start()
-        return await asyncio.gather(*map(engine.generate, (broken, *good, broken)), return_exceptions=True)
+        try:
+            return await asyncio.gather(*map(engine.generate, (broken, *good, broken)), return_exceptions=True)
+        finally:
+            await engine.stop()
 
     first, *answers, last = asyncio.run(together())
     assert [str(error) for error in (first, last)] == ["the predictor's probabilities are not numbers"] * 2
