@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import time
 import random
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -115,6 +116,10 @@ def client(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         settings, bundle, choose_engine(settings, bundle), encoder_of(bundle), choose_store(settings)
     )
     with TestClient(service.app) as client:
+        until = time.monotonic() + 60
+        while client.get("/readyz").status_code != 200:  # until then the fallback answers
+            assert time.monotonic() < until, "the engine does not start"
+            time.sleep(0.05)
         yield client
 
 
@@ -146,6 +151,7 @@ def test_raw_events_and_ingested_sessions_get_the_same_answer(export: Path, data
             response = client.post("/predict", json=body)
             assert response.status_code == 200, response.text
             answers.append(response.json())
+            assert answers[-1]["fallback"] is None
         for answer in answers:  # probabilities may differ by the rounding of sums in another batch
             answer["probabilities"] = {page["page"]: page.pop("probability") for page in answer["pages"]}
             answer["probabilities"] |= {name: outcome["raw"] for name, outcome in answer["outcomes"].items()}
