@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-import time
 import random
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
