@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from browsing.calibration import Calibration
-from browsing.encoder import EncoderKind
+from browsing.encoder import Encoder, EncoderKind
 from browsing.hashing import file_sha256
 from browsing.markov import MarkovMixture
 from browsing.pages import PageRules
@@ -64,6 +64,17 @@ class EncoderInfo(_Document):
     tokenizer_sha256: str
     dimension: int = Field(ge=1)
     decay: float = Field(gt=0, le=1, description="weight of a session relative to the next newer one")
+
+    @classmethod
+    def of(cls, encoder: Encoder, decay: float) -> EncoderInfo:
+        return cls(
+            kind=encoder.kind,
+            name=encoder.name,
+            weights_sha256=encoder.weights_sha256,
+            tokenizer_sha256=encoder.tokenizer_sha256,
+            dimension=encoder.dimension,
+            decay=decay,
+        )
 
 
 class Limits(_Document):

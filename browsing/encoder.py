@@ -24,7 +24,7 @@ Vectors = NDArray[np.float32]
 
 class Encoder(Protocol):
     """Encodes sessions one by one. Deterministic: a session's vector does not depend on what it is encoded with, but
-    for the rounding of float sums (1e-5).
+    for the rounding of float sums (1e-5; in int8 up to 4e-3, where that tips a value to its next step).
 
     `kind` and `name` go into a bundle's manifest. Equal `weights_sha256`, `tokenizer_sha256` and `max_tokens` mean
     equal vectors: these three are in every key under which a vector is kept. `max_tokens`: of a longer session only so

@@ -225,14 +225,7 @@ def bundle(
                 ClusterInfo(id=k, name=f"kind {k}", share=1 / clusters, typical_pages=tuple(pages[:3]))
                 for k in range(clusters)
             ),
-            encoder=EncoderInfo(
-                kind=encoder.kind,
-                name=encoder.name,
-                weights_sha256=encoder.weights_sha256,
-                tokenizer_sha256=encoder.tokenizer_sha256,
-                dimension=encoder.dimension,
-                decay=DECAY,
-            ),
+            encoder=EncoderInfo.of(encoder, DECAY),
             rule_version=rules.version,
             vocabulary_sha256=words.sha256,
             vocabulary_size=len(words),

@@ -119,14 +119,7 @@ def _fill(root: Path, trained: Trained, run: Run) -> Manifest:
     write_json(root / DATASET, data.dataset.info.model_dump(mode="json"))
     manifest = Manifest(
         clusters=clusters_of(profiles, data.train.samples, own, vocabulary, outcomes),
-        encoder=EncoderInfo(
-            kind=encoder.kind,
-            name=encoder.name,
-            weights_sha256=encoder.weights_sha256,
-            tokenizer_sha256=encoder.tokenizer_sha256,
-            dimension=encoder.dimension,
-            decay=embedded.decay,
-        ),
+        encoder=EncoderInfo.of(encoder, embedded.decay),
         rule_version=data.dataset.rules.version,
         vocabulary_sha256=vocabulary.sha256,
         vocabulary_size=len(vocabulary),

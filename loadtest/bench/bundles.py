@@ -89,14 +89,7 @@ def write(root: Path, spoken: Language, workload: Workload, clusters: int, size:
                 ClusterInfo(id=k, name=f"kind {k}", share=1 / clusters, typical_pages=words.pages[:3])
                 for k in range(clusters)
             ),
-            encoder=EncoderInfo(
-                kind=encoder.kind,
-                name=encoder.name,
-                weights_sha256=encoder.weights_sha256,
-                tokenizer_sha256=encoder.tokenizer_sha256,
-                dimension=encoder.dimension,
-                decay=DECAY,
-            ),
+            encoder=EncoderInfo.of(encoder, DECAY),
             rule_version=spoken.rules.version,
             vocabulary_sha256=words.sha256,
             vocabulary_size=len(words),
