@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 Pages = tuple[str, ...]
 
@@ -23,9 +23,13 @@ def expected_iou(pages: Sequence[str], probabilities: Mapping[str, float]) -> fl
     The ratio of expectations stands in for the expectation of the ratio: it needs the page probabilities alone, whose
     estimates use every step of every path, where an IoU counted over a few sampled sessions is mostly their noise.
     """
-    own = set(pages)
+    return _expected_iou(set(pages), probabilities, sum(probabilities.values()))
+
+
+def _expected_iou(own: Set[str], probabilities: Mapping[str, float], expected: float) -> float:
+    """`expected`: the number of distinct pages, summed over all of `probabilities`."""
     shared = sum(probabilities.get(page, 0.0) for page in own)
-    union = len(own) + sum(probabilities.values()) - shared
+    union = len(own) + expected - shared
     return shared / union if union else 0.0
 
 
@@ -42,10 +46,11 @@ def consensus(samples: Sequence[Pages], greedy: Pages, last: Pages, probabilitie
     drawn = Counter(samples)
     most = max((len(set(pages)) for pages in (greedy, *samples, last)), default=0)
     candidates = list(dict.fromkeys((greedy, *samples, last, *likeliest(samples, probabilities, most))))
+    expected = sum(probabilities.values())
 
     def merit(candidate: Pages) -> tuple[float, int]:
         # Rounded: sums of equal fractions in another order are a tie too.
-        return round(expected_iou(candidate, probabilities), 9), drawn[candidate]
+        return round(_expected_iou(set(candidate), probabilities, expected), 9), drawn[candidate]
 
     return max(candidates, key=merit)  # the first of equals
 
@@ -60,7 +65,6 @@ def likeliest(samples: Sequence[Pages], probabilities: Mapping[str, float], most
                 places.setdefault(page, []).append(place / len(pages))
     order = {page: sum(own) / len(own) for page, own in places.items()}
     ranked = sorted((p for p, chance in probabilities.items() if chance > 0), key=lambda p: (-probabilities[p], p))
-    return [
-        tuple(sorted(ranked[:n], key=lambda p: (order.get(p, 1.0), -probabilities[p], p)))
-        for n in range(1, min(most, len(ranked)) + 1)
-    ]
+    rank = {page: place for place, page in enumerate(ranked[:most])}
+    ordered = sorted(rank, key=lambda p: (order.get(p, 1.0), rank[p]))
+    return [tuple(page for page in ordered if rank[page] < n) for n in range(1, len(rank) + 1)]

@@ -12,7 +12,7 @@ those of the other half alone: learnt from all the other paths it would be biase
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,32 +93,25 @@ def guided_estimate(
     if not without.paths:
         raise ValueError("no path to estimate from")
     steps = _Steps.of(without, outcome, signals)
-    sets = [steps]
+    learnt = steps.of_other_half()
     if free is not None and free.paths:
-        sets.append(_Steps.of(free, outcome, signals, until_outcome=True))
-
-    def learnt(kind: Callable[[_Steps], Floats]) -> tuple[Floats, Floats]:
-        """[n]: the outcome's chances after such steps of the other half, summed, and the number of these steps. Of both
-        sets: with equal seeds, paths of equal number are much the same in both."""
-        n = len(without.paths)
-        chances = [_other_half(own.after(kind(own)), n) for own in sets]
-        numbers = [_other_half(kind(own).sum(axis=1), n) for own in sets]
-        return np.sum(chances, axis=0), np.sum(numbers, axis=0)
-
-    chances, number = learnt(lambda own: own.other)
-    after_other = np.divide(chances, number, out=np.zeros(len(number)), where=number > 0)
-    chances, number = learnt(lambda own: own.signal)
-    after_signal = (chances + PRIOR * after_other) / (number + PRIOR)
+        # With equal seeds, paths of equal number are much the same in both sets, so the halves are the same, too.
+        learnt = learnt + _Steps.of(free, outcome, signals, until_outcome=True).of_other_half()
+    (chances_other, chances_signal), (others, visits) = learnt
+    after_other = np.divide(chances_other, others, out=np.zeros(2), where=others > 0)
+    after_signal = (chances_signal + PRIOR * after_other) / (visits + PRIOR)
     # v less `after_other` everywhere: what is neither signal nor end then needs no probability of its own.
-    luck = (after_signal - after_other) * steps.surprise(steps.signal, signals)
-    luck -= after_other * steps.surprise(steps.end, (EOS,))
+    half = np.arange(len(without.paths)) % 2
+    luck = (after_signal - after_other)[half] * steps.surprise(steps.signal, signals)
+    luck -= after_other[half] * steps.surprise(steps.end, (EOS,))
     return _mean((1 - steps.weights[:, -1] - luck).tolist())
 
 
 @dataclass(frozen=True, slots=True)
 class _Steps:
-    """n paths of at most T steps. `watched`: the ids [W]; `probabilities` [n, T, W]: theirs, 0 beyond a path's end.
-    `chance` [n, T]: of the outcome. `weights` [n, T]: w_t. `signal`, `end`, `other` [n, T]: what was drawn, 0 or 1."""
+    """n paths of at most T steps. `watched`: the ids [W] that matter; `probabilities` [n, T, W]: theirs, 0 beyond a
+    path's end. `chance` [n, T]: of the outcome. `weights` [n, T]: w_t. `signal`, `end`, `other` [n, T]: what was drawn,
+    0 or 1."""
 
     watched: list[int]
     probabilities: Floats
@@ -130,29 +123,33 @@ class _Steps:
 
     @classmethod
     def of(cls, seen: Seen, outcome: Sequence[int], signals: Sequence[int], *, until_outcome: bool = False) -> _Steps:
-        n, T = len(seen.paths), max(len(path.tokens) for path in seen.paths)
-        watched = list(seen.watched)
-        tokens = np.full((n, T), -1)
-        probabilities = np.zeros((n, T, seen.paths[0].watched.shape[1]))
-        for i, path in enumerate(seen.paths):
-            tokens[i, : len(path.tokens)] = path.tokens
-            probabilities[i, : len(path.tokens)] = path.watched
+        lengths = np.array([len(path.tokens) for path in seen.paths])
+        live = np.arange(lengths.max()) < lengths[:, None]
+        watched = [i for i in dict.fromkeys((*outcome, *signals, EOS)) if i in seen.watched]
+        columns = [seen.watched.index(i) for i in watched]
+        tokens = np.full(live.shape, -1)
+        tokens[live] = [token for path in seen.paths for token in path.tokens]
+        probabilities = np.zeros((*live.shape, len(watched)))
+        probabilities[live] = np.concatenate([path.watched for path in seen.paths])[:, columns]
         chance = _sums(probabilities, watched, outcome)
-        drawn = np.isin(tokens, outcome)
-        live = tokens >= 0
+        drawn = _among(tokens, outcome)
         if until_outcome:
             beyond = np.cumsum(drawn, axis=1) - drawn > 0
             chance[beyond], live[beyond] = 0.0, False
-        signal, end = np.isin(tokens, signals) & live, (tokens == EOS) & live
+        signal, end = _among(tokens, signals) & live, (tokens == EOS) & live
         other = live & ~signal & ~end & ~drawn
         weights = np.cumprod(1 - chance, axis=1).astype(np.float64)
         return cls(watched, probabilities, chance, weights, *(kind.astype(np.float64) for kind in (signal, end, other)))
 
-    def after(self, kind: Floats) -> Floats:
-        """[n]: summed over each path's steps of `kind`, the outcome's chance in the rest of the path."""
+    def of_other_half(self) -> Floats:
+        """[2, 2, 2]: the outcome's chances in the rest of a path, and the number of steps, summed over the steps of
+        kind `other` and over those of kind `signal`; for paths of even number over those of odd number, and the other
+        way round."""
         rest = np.cumprod((1 - self.chance)[:, ::-1], axis=1)[:, ::-1]
-        total: Floats = (kind[:, :-1] * (1 - rest[:, 1:])).sum(axis=1)
-        return total
+        kinds = np.stack([self.other, self.signal])
+        per_path = np.stack([(kinds[:, :, :-1] * (1 - rest[:, 1:])).sum(axis=2), kinds.sum(axis=2)])
+        halves: Floats = np.stack([per_path[:, :, 1::2].sum(axis=2), per_path[:, :, ::2].sum(axis=2)], axis=2)
+        return halves
 
     def surprise(self, kind: Floats, ids: Sequence[int]) -> Floats:
         """[n]: sum_t w_t (1[x_t of `kind`] - q_t), where q_t is the chance that it was, the outcome forbidden."""
@@ -160,6 +157,12 @@ class _Steps:
         likely = _sums(self.probabilities, self.watched, ids)
         total: Floats = (before * ((1 - self.chance) * kind - likely)).sum(axis=1)
         return total
+
+
+def _among(tokens: NDArray[np.int64], ids: Sequence[int]) -> NDArray[np.bool_]:
+    """[n, T]: whether each token is one of these few."""
+    found: NDArray[np.bool_] = (tokens[:, :, None] == np.asarray(ids, np.int64)).any(axis=2)
+    return found
 
 
 def _sums(probabilities: Floats, watched: list[int], ids: Sequence[int]) -> Floats:
@@ -221,24 +224,31 @@ def unclipped_page_estimates(paths: Sequence[Path], watched: Sequence[int]) -> F
     """`page_estimates` before the clipping: exactly unbiased, and may lie a little outside [0, 1]."""
     if not paths:
         raise ValueError("no path to estimate from")
-    n, T, W = len(paths), max(len(path.tokens) for path in paths), len(watched)
-    ids = np.asarray(watched, np.int64)
-    drawn = np.zeros((n, T, W), bool)
-    hazards = np.zeros((n, T, W))
-    for i, path in enumerate(paths):
-        drawn[i, : len(path.tokens)] = np.asarray(path.tokens)[:, None] == ids
-        hazards[i, : len(path.tokens)] = path.watched
-    visits = np.cumsum(drawn, axis=1)
-    hazards[(visits - drawn) > 0] = 0.0  # visited before this step
-    count = (visits[:, -1] > 0).astype(np.float64)
+    n, W = len(paths), len(watched)
+    lengths = [len(path.tokens) for path in paths]
+    starts = np.cumsum([0, *lengths[:-1]])
+    hazards = np.concatenate([path.watched for path in paths], dtype=np.float64)  # of all paths' steps in a row
+    count = np.zeros((n, W))
+    column = {token: w for w, token in enumerate(watched)}
+    for i, (path, start) in enumerate(zip(paths, starts.tolist(), strict=True)):
+        for step, token in enumerate(path.tokens):
+            w = column.get(token)
+            if w is not None and not count[i, w]:
+                count[i, w] = 1.0
+                hazards[start + step + 1 : start + len(path.tokens), w] = 0.0
     if n == 1:
         own: Floats = count[0]
         return own
-    before = np.cumsum(hazards, axis=1) - hazards
-    covered = (hazards * before).sum(axis=1)
-    variation = (hazards * (1 - hazards)).sum(axis=1)
+
+    def per_path(values: Floats) -> Floats:
+        sums: Floats = np.add.reduceat(values, starts, axis=0)
+        return sums
+
+    before = np.cumsum(hazards, axis=0) - hazards
+    before -= np.repeat(before[starts], lengths, axis=0)
+    covered, variation = per_path(hazards * before), per_path(hazards * (1 - hazards))
     others_covered, others_variation = _other_half(covered, n), _other_half(variation, n)
     ratio = np.divide(others_covered, others_variation, out=np.zeros((n, W)), where=others_variation > 0)
     weight = np.clip(1 - ratio, 0, 1)
-    estimates: Floats = (count + weight * (hazards.sum(axis=1) - count)).mean(axis=0)
+    estimates: Floats = (count + weight * (per_path(hazards) - count)).mean(axis=0)
     return estimates

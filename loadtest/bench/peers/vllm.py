@@ -27,6 +27,8 @@ from loadtest.bench.peers.completions import MODEL, Completions
 MODULE = "vllm.entrypoints.openai.api_server"
 CACHE_BYTES = 2**30
 PATIENCE = 400.0
+KEPT_SECONDS = 3_600
+"""Of many connections some are idle for longer than the five seconds of the default."""
 LIBRARIES = {"TCMalloc": "libtcmalloc_minimal.so.4", "Intel OpenMP": "libiomp5.so"}
 OVERRIDING = ("VLLM_CPU_KVCACHE_SPACE", "OMP_NUM_THREADS")
 """Variables that would overrule what is asked for here: vLLM divides the bound cores' threads by itself."""
@@ -61,6 +63,7 @@ class Tuned:
     def environment(self) -> dict[str, str]:
         variables = {name: value for name, value in os.environ.items() if name not in OVERRIDING}
         variables |= OFFLINE | {"VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, self.cores))}
+        variables["VLLM_HTTP_TIMEOUT_KEEP_ALIVE"] = str(KEPT_SECONDS)
         if self.preloaded:
             variables["LD_PRELOAD"] = ":".join((*self.preloaded, *filter(None, [os.environ.get("LD_PRELOAD")])))
         return variables | ({"TORCHDYNAMO_DISABLE": "1"} if self.eager else {})
