@@ -97,6 +97,7 @@ class LocalEngine:
         return [job.future.result() for job in jobs]
 
     async def healthy(self) -> dict[int, bool]:
+        """An engine that is late because it works through what came before is well; one that stands still is not."""
         clusters = range(len(self._directories))
         return dict(zip(clusters, await asyncio.gather(*(self._alive(k) for k in clusters)), strict=True))
 
@@ -109,8 +110,12 @@ class LocalEngine:
             await asyncio.wrap_future(worker.stop())
 
     async def _alive(self, cluster: int) -> bool:
+        worker = self._worker
+        before = worker.steps if worker is not None else 0
         try:
             await self.generate(GenerateRequest(cluster, (BOS,), 1, 1, greedy=True, deadline=HEALTH_SECONDS))
+        except EngineTimeout:
+            return worker is not None and worker.steps > before + 1  # one may have been over, and not yet counted
         except EngineError:
             return False
         return True
@@ -166,9 +171,10 @@ def advance(core: Core) -> None:
 
 
 class _Worker:
-    """The thread that owns the models, and its queue."""
+    """The thread that owns the models, and its queue. `steps`: so many has it made."""
 
     def __init__(self, core: Core, stopping: threading.Event, threads: int | None) -> None:
+        self.steps = 0
         self._core = core
         self._threads = threads
         self._queue: SimpleQueue[list[Job] | None] = SimpleQueue()
@@ -210,6 +216,7 @@ class _Worker:
                 self._core.submit(self._queue.get() or [])
             if self._core.busy and not self._stopping.is_set():
                 advance(self._core)
+                self.steps += 1
 
     def _fail_waiting(self, error: EngineError) -> None:
         """May run in two threads at once: every job is failed by one of them."""

@@ -38,11 +38,12 @@ class CircuitMeter(Protocol):
 
 @dataclass(slots=True, eq=False)
 class _Place:
-    """`recovery`: while its circuit is not closed."""
+    """`recovery`: while its circuit is not closed. `answered`: so many requests."""
 
     cluster: int
     replica: int
     breaker: Breaker
+    answered: int = 0
     recovery: asyncio.Task[None] | None = None
 
 
@@ -116,14 +117,18 @@ class Circuits:
 
     async def healthy(self) -> dict[int, bool]:
         """Opens the circuits of those that do not answer. What a slow check says of a circuit that has been closed
-        since it began is out of date."""
-        tickets = {place: place.breaker.ticket for place in self._all()}
+        since it began is out of date; and who answered a request meanwhile is well, only too busy for the check."""
+        before = {place: (place.breaker.ticket, place.answered) for place in self._all()}
         found = await self._engine.healthy_replicas()
+        well: dict[int, bool] = {}
         for cluster, up in found.items():
-            for place, well in zip(self._places.get(cluster, ()), up, strict=False):
-                if not well:
-                    self._failed(place, tickets[place], at_once=True)
-        return {cluster: any(up) for cluster, up in found.items()}
+            places = self._places.get(cluster, [])
+            for place, answers in zip(places, up, strict=False):
+                ticket, answered = before[place]
+                if not answers and place.answered == answered:
+                    self._failed(place, ticket, at_once=True)
+            well[cluster] = any(up) or any(place.answered > before[place][1] for place in places)
+        return well
 
     async def stop(self) -> None:
         self._stopping = True  # what fails from now on, fails because of this
@@ -156,6 +161,7 @@ class Circuits:
             self._failed(place, ticket, at_once=isinstance(error, EngineDown))
             raise
         place.breaker.succeeded(ticket)
+        place.answered += 1
         return paths
 
     def _failed(self, place: _Place, ticket: int, *, at_once: bool = False) -> None:

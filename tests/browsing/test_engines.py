@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path as FilePath
@@ -13,6 +15,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from browsing.engine import MAX_WATCHED, EngineError, EngineTimeout, GenerateRequest, Path
+from browsing.engines import local
+from browsing.engines.job import Core
 from browsing.engines.local import LocalEngine
 from browsing.engines.rollout import draw
 from browsing.engines.sampling import allowed, pick
@@ -221,6 +225,32 @@ def test_stop_fails_what_is_running_and_waiting(directories: list[FilePath]) -> 
 
     answers = asyncio.run(ask())
     assert all(isinstance(answer, EngineError) and "stopped" in str(answer) for answer in answers)
+
+
+@pytest.mark.parametrize("progress", [True, False])
+def test_an_engine_that_is_late_is_well_while_it_works(
+    directories: list[FilePath], monkeypatch: pytest.MonkeyPatch, progress: bool
+) -> None:
+    """A health check waits behind what came before; only one behind which nothing moves finds the engine dead."""
+    monkeypatch.setattr(local, "HEALTH_SECONDS", 0.3)
+    gate = threading.Event()
+
+    def advance(core: Core) -> None:
+        if not progress:
+            gate.wait()
+        time.sleep(0.02)  # and no job ever ends
+
+    async def check() -> dict[int, bool]:
+        engine = LocalEngine(directories)
+        await engine.start()
+        monkeypatch.setattr(local, "advance", advance)
+        try:
+            return await engine.healthy()
+        finally:
+            gate.set()
+            await engine.stop()
+
+    assert asyncio.run(check()) == dict.fromkeys(range(len(directories)), progress)
 
 
 def test_the_most_watched_ids(tmp_path: FilePath) -> None:

@@ -236,3 +236,20 @@ def test_a_health_check_that_began_before_it_was_back_opens_nothing(monkeypatch:
         assert not made.closed(0), "one that is newer than that counts"
 
     run(scenario, monkeypatch)
+
+
+def test_who_answers_requests_is_not_dead_for_a_late_health_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under load the check waits behind requests; a cluster that nobody asks for has only its word."""
+
+    async def scenario(engine: Engine, meter: Meter, made: Circuits) -> None:
+        engine.slow_check = 5.0
+        engine.state[:] = ["dead", "dead"]
+        checking = asyncio.create_task(made.healthy())
+        await asyncio.sleep(1)
+        engine.state[:] = ["well", "well"]
+        await made.generate(GenerateRequest(0, (BOS,), 1, 1))
+        assert await checking == {0: True, 1: False}
+        assert made.closed(0)
+        assert not made.closed(1)
+
+    run(scenario, monkeypatch)
