@@ -83,7 +83,8 @@ def peers(
     CPU is counted per process, the load generator's own apart. With 64 under way K = 3 stands for our service; vLLM is
     compared with K = 1, where its one server has all cores.
 
-    Ends with 0 where everything was measured, with 2 where it could not be. Give it a quiet machine.
+    Ends with 0 where everything was measured, with 2 where it could not be; the same command then goes on with what
+    is missing. Give it a quiet machine.
     """
     from loadtest.bench.plan import PARTS, PEERS, QUICK, Asked, Scale
     from loadtest.bench.predictors import SIZES
@@ -158,9 +159,11 @@ def _run(asked: Asked, command: str) -> Report:
 
 
 def _finish(report: Report, out: Path, as_json: bool) -> None:
+    from loadtest.bench.running import JOURNAL
     from loadtest.bench.show import draw, sides, table
 
     report.write(out / "bench.json")
+    (out / JOURNAL).unlink(missing_ok=True)  # the report holds it all
     draw(report, out / "bench.svg")
     if not as_json:
         typer.echo(f"{sides(report)}\n\n{table(report.figures)}\n")

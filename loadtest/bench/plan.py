@@ -34,13 +34,15 @@ CONTEXT = 256
 @dataclass(frozen=True, slots=True)
 class Scale:
     """How much is asked. `one`: requests of a turn one at a time; `waves`: of a turn at `crowd` under way at once, so
-    many times that; `most`: the highest concurrency of the curve; `product`: seconds of a matrix product."""
+    many times that, and `slow_waves` against peers, who need minutes for them; `most`: the highest concurrency of the
+    curve; `product`: seconds of a matrix product."""
 
     rounds: int = 7
     visitors: int = 192
     one: int = 32
     crowd: int = 64
     waves: int = 4
+    slow_waves: int = 2
     most: int = 256
     curves: int = 2
     product: float = 1.0
@@ -50,6 +52,10 @@ class Scale:
     @property
     def levels(self) -> tuple[Level, ...]:
         return Level(1, self.one), self.crowded
+
+    @property
+    def against_peers(self) -> tuple[Level, ...]:
+        return Level(1, self.one), Level(self.crowd, self.slow_waves * self.crowd)
 
     @property
     def crowded(self) -> Level:
@@ -145,10 +151,10 @@ def _compare(made: Plan) -> None:
     least = f"K={asked.clusters[0]}"
     series = tuple(f"K={count}" for count in asked.clusters)
     if "transformers" in asked.peers:
-        made.comparisons.append(Comparison("transformers", (ours, "transformers"), scale.levels, scale.rounds))
+        made.comparisons.append(Comparison("transformers", (ours, "transformers"), scale.against_peers, scale.rounds))
     if "vllm" in asked.peers:
         alike = ours if asked.bundle is not None else least
-        made.comparisons.append(Comparison("vllm", (alike, "vllm"), scale.levels, scale.rounds))
+        made.comparisons.append(Comparison("vllm", (alike, "vllm"), scale.against_peers, scale.rounds))
     if "engine" in asked.parts:
         alone = (ours, ENGINE, FORECAST)
         made.comparisons.append(Comparison("engine", alone, (scale.crowded,), scale.rounds, product=True))

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from loadtest.bench.document import Product, Side
+from loadtest.bench.journal import Journal
 from loadtest.bench.subject import Played, Subject
 from loadtest.figures import latency
 
@@ -41,12 +42,14 @@ class Comparison:
 @dataclass
 class Rounds:
     """Plays comparisons and keeps what came of them. `product`: measures operations per second. `first`: number of the
-    first request; none comes twice."""
+    first request; none comes twice. `journal`: what it holds already is not played again; of a level that was cut
+    short, everybody's turn is, since only neighbours are compared."""
 
     subjects: Mapping[str, Subject]
     product: Callable[[], Awaitable[float]] | None = None
     first: int = 0
     pause: float = PAUSE
+    journal: Journal = field(default_factory=Journal.nowhere)
     sides: list[Side] = field(default_factory=list)
     products: list[Product] = field(default_factory=list)
 
@@ -61,15 +64,45 @@ class Rounds:
             for level in levels:
                 stretch = range(self.first, self.first + level.requests)
                 self.first += level.requests
+                known = {name: self._known(comparison, name, number, level) for name in turns}
+                if all(known.values()):
+                    self.sides += [found for found in known.values() if found is not None]
+                    advance(len(turns))
+                    continue
                 for name in turns:
                     await asyncio.sleep(self.pause)
                     played = await self.subjects[name].play(stretch, level.concurrency)
                     self.sides.append(side(comparison.name, name, number, level.concurrency, played))
+                    self.journal.side(self.sides[-1])
                     advance(1)
             if comparison.product and self.product is not None:
-                await asyncio.sleep(self.pause)
-                reached = await self.product()
-                self.products.append(Product(comparison=comparison.name, round=number, per_second=reached))
+                await self._product(comparison, number, self.product)
+
+    def unfinished(self, comparison: Comparison) -> bool:
+        """Whether a turn of it is still to be played."""
+        return any(
+            self._known(comparison, name, number, level) is None
+            for number in range(comparison.rounds)
+            for level in comparison.levels
+            for name in comparison.subjects
+        ) or (comparison.product and len(self._products(comparison)) < comparison.rounds)
+
+    async def _product(self, comparison: Comparison, number: int, measure: Callable[[], Awaitable[float]]) -> None:
+        known = [p for p in self._products(comparison) if p.round == number]
+        if not known:
+            await asyncio.sleep(self.pause)
+            known = [Product(comparison=comparison.name, round=number, per_second=await measure())]
+            self.journal.product(known[0])
+        self.products.append(known[-1])
+
+    def _products(self, comparison: Comparison) -> list[Product]:
+        return [p for p in self.journal.products if p.comparison == comparison.name]
+
+    def _known(self, comparison: Comparison, name: str, number: int, level: Level) -> Side | None:
+        """The last one: a level that was cut short was played again."""
+        found = of(self.journal.sides, comparison.name, name, level.concurrency)
+        same = [s for s in found if s.round == number and s.requests == level.requests]
+        return same[-1] if same else None
 
 
 def side(comparison: str, subject: str, number: int, concurrency: int, played: Played) -> Side:

