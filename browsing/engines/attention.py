@@ -24,7 +24,8 @@ _flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 MOST_PROMPTS, FEWEST_PROMPTS = 128, 4
 FEWEST_ROWS = 64
 BUDGET = 256 << 20
-"""Bytes that prompts may take, and as many for what rows sample; for large models as much as the fewest take."""
+"""Bytes that prompts may take, and as many for what rows sample; for large models as much as the fewest take. All of it
+is taken, and written, at the start: an operator then sees on the first day what a burst will need."""
 
 
 def affordable(shape: Shape, rows: int, steps: int) -> tuple[int, int]:
@@ -39,7 +40,7 @@ class Prompts:
     """Keys and values of at most `most` prompts, in places 0 to `count` - 1."""
 
     def __init__(self, shape: Shape, most: int) -> None:
-        self.kept = _zeros(shape.layers, most, 2, shape.heads, shape.positions, shape.head)
+        self.kept = torch.zeros(shape.layers, most, 2, shape.heads, shape.positions, shape.head)
         self.lengths = np.zeros(most, np.int64)
         self.most = most
         self.count = 0
@@ -91,8 +92,8 @@ class Suffixes:
     def __init__(self, shape: Shape, rows: int, steps: int) -> None:
         d = shape.heads * shape.head
         self._shape = shape
-        self.kept = _zeros(shape.layers, rows, 2, 1 + steps, d)
-        self.products = torch.empty(rows * (1 + steps) * d)
+        self.kept = torch.zeros(shape.layers, rows, 2, 1 + steps, d)
+        self.products = torch.zeros(rows * (1 + steps) * d)
         self.steps = steps
         self.heads = torch.eye(shape.heads).repeat_interleave(shape.head, dim=0)
         """[d, heads]: sums each head's products."""
@@ -172,8 +173,3 @@ class Going:
         torch.mm(weights, suffixes.heads.t(), out=products.view(R * wide, d))
         answer = products.mul_(kept[:, 1]).sum(1)
         return answer if self._as_kept else answer.index_select(0, self._slots)
-
-
-def _zeros(*size: int) -> Tensor:
-    """Unlike torch's, numpy's come from the operating system untouched: what is never written takes no memory."""
-    return torch.from_numpy(np.zeros(size, np.float32))

@@ -110,6 +110,7 @@ def test_room_is_made_and_used_again(two: Llamas) -> None:
             (EOS, 4, 0),
             forbidden,
             seed=round_,
+            deadline=600.0,
         )
         asked.append(Job(request))
         core.submit(asked[-1:])
