@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 
 Pages = tuple[str, ...]
 
@@ -23,13 +23,9 @@ def expected_iou(pages: Sequence[str], probabilities: Mapping[str, float]) -> fl
     The ratio of expectations stands in for the expectation of the ratio: it needs the page probabilities alone, whose
     estimates use every step of every path, where an IoU counted over a few sampled sessions is mostly their noise.
     """
-    return _expected_iou(set(pages), probabilities, sum(probabilities.values()))
-
-
-def _expected_iou(own: Set[str], probabilities: Mapping[str, float], expected: float) -> float:
-    """`expected`: the number of distinct pages, summed over all of `probabilities`."""
+    own = set(pages)
     shared = sum(probabilities.get(page, 0.0) for page in own)
-    union = len(own) + expected - shared
+    union = len(own) + sum(probabilities.values()) - shared
     return shared / union if union else 0.0
 
 
@@ -46,11 +42,10 @@ def consensus(samples: Sequence[Pages], greedy: Pages, last: Pages, probabilitie
     drawn = Counter(samples)
     most = max((len(set(pages)) for pages in (greedy, *samples, last)), default=0)
     candidates = list(dict.fromkeys((greedy, *samples, last, *likeliest(samples, probabilities, most))))
-    expected = sum(probabilities.values())
 
     def merit(candidate: Pages) -> tuple[float, int]:
         # Rounded: sums of equal fractions in another order are a tie too.
-        return round(_expected_iou(set(candidate), probabilities, expected), 9), drawn[candidate]
+        return round(expected_iou(candidate, probabilities), 9), drawn[candidate]
 
     return max(candidates, key=merit)  # the first of equals
 

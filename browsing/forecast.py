@@ -170,7 +170,7 @@ class Forecaster:
             GenerateRequest(question.cluster, question.prompt, 1, self.max_steps, greedy=True, deadline=deadline)
         )
         free, *without, greedy = await _all(engine, requests)
-        draws = Draws(free, dict(zip(self.outcomes, without, strict=True)), greedy[0], self.watched(question))
+        draws = Draws(free, dict(zip(self.outcomes, without, strict=True)), greedy[0], requests[0].watched)
         number = 0
         while options.tolerance is not None and (drawn := len(draws.free)) < most:
             wide = [name for name in draws.without if self._estimate(draws, name).reach > options.tolerance]

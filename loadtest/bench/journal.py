@@ -7,6 +7,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from browsing.whole import write_whole
 from loadtest.bench.document import Product, Side
 
 
@@ -50,7 +51,7 @@ class Journal:
                 sides.append(read.side)
             if read.product is not None:
                 products.append(read.product)
-        path.write_text("".join(whole) or _line(_Line(run=run)))
+        write_whole(path, "".join(whole) or _line(_Line(run=run)))
         return cls(path, sides, products)
 
     def side(self, side: Side) -> None:
@@ -66,4 +67,4 @@ class Journal:
 
 
 def _line(line: _Line) -> str:
-    return line.model_dump_json(exclude_none=True) + "\n"
+    return line.model_dump_json() + "\n"

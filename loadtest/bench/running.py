@@ -36,7 +36,8 @@ async def run(plan: Plan, command: str) -> Report:
     product = partial(plan.worker.product, scale.product) if plan.worker is not None else None
     journal = Journal.open(plan.asked.out / JOURNAL, _identity(plan))
     rounds = Rounds(plan.subjects, product, first=len(plan.workload.visitors), journal=journal)
-    needed = {name for comparison in plan.comparisons if rounds.unfinished(comparison) for name in comparison.subjects}
+    unfinished = [comparison for comparison in plan.comparisons if rounds.unfinished(comparison)]
+    needed = [name for name in plan.subjects if any(name in comparison.subjects for comparison in unfinished)]
     taken = len(journal.sides)
     async with AsyncExitStack() as stack:
         with progress("Starting", len(needed), "programs") as advance:
@@ -47,11 +48,11 @@ async def run(plan: Plan, command: str) -> Report:
                 await plan.subjects[name].start()
                 advance(1)
 
-            await _together([start(name) for name in plan.subjects if name in needed - {FORECAST}])
+            await _together([start(name) for name in needed if name != FORECAST])
             if FORECAST in needed:  # lives in the engine's process
                 advance(1)
         with progress("Warming up", len(needed), "programs") as advance:
-            for name in (name for name in plan.subjects if name in needed):
+            for name in needed:
                 await rounds.warm(name, len(plan.workload.visitors), scale.crowd)
                 advance(1)
         with progress("Measuring", turns(plan.comparisons), "turns") as advance:

@@ -122,12 +122,13 @@ class Circuits:
         found = await self._engine.healthy_replicas()
         well: dict[int, bool] = {}
         for cluster, up in found.items():
-            places = self._places.get(cluster, [])
-            for place, answers in zip(places, up, strict=False):
+            well[cluster] = any(up)
+            for place, answers in zip(self._places.get(cluster, ()), up, strict=False):
                 ticket, answered = before[place]
-                if not answers and place.answered == answered:
+                if place.answered > answered:
+                    well[cluster] = True
+                elif not answers:
                     self._failed(place, ticket, at_once=True)
-            well[cluster] = any(up) or any(place.answered > before[place][1] for place in places)
         return well
 
     async def stop(self) -> None:

@@ -40,7 +40,7 @@ class Completions:
         return paths(reply.content, request)
 
     async def rest(self) -> None:
-        """Close the connections: the server would, after idle seconds."""
+        """Close the connections; the next request opens new ones."""
         wires, self._free = self._free, []
         for wire in wires:
             await wire.close()
