@@ -24,6 +24,7 @@ from service.cache.memory import MemoryStore
 from service.cache.redis import RedisStore
 from service.cache.store import Store
 from service.console.routes import console_routes
+from service.cores import encoder_threads, engine_threads
 from service.engines.supervised import SupervisedEngine
 from service.health import Readiness
 from service.jobs.jobs import Jobs
@@ -136,7 +137,7 @@ def choose_engine(settings: Settings, bundle: Bundle) -> Engine:
             raise ConfigurationError(f"HETLM_ENGINE (--engine vllm-stacked): {error}") from None
     from browsing.engines.local import LocalEngine
 
-    return SupervisedEngine(lambda: LocalEngine(bundle.predictors(), threads=settings.threads))
+    return SupervisedEngine(lambda: LocalEngine(bundle.predictors(), threads=engine_threads(settings)))
 
 
 def choose_encoder(settings: Settings, bundle: Bundle) -> Encoder:
@@ -251,7 +252,7 @@ def build(
     metrics = Metrics()
     monitoring = Monitoring(metrics.registry, settings.drift_half_life_hours * 3_600)
     secret = settings.cache_secret.get_secret_value().encode() if settings.cache_secret else secrets.token_bytes(32)
-    embedders = Embedders(store, secret, metrics)
+    embedders = Embedders(store, secret, metrics, encoder_threads(settings))
     entrance = Entrance(most=settings.max_in_flight, patient=settings.batch_concurrency)
     online = Online(patience=settings.batch_patience_seconds)
 

@@ -74,7 +74,7 @@ def serve(
     ] = None,
     batch_dir: Annotated[Path | None, typer.Option(help="where /batches keeps its jobs; else there are none")] = None,
     redis_url: Annotated[str | None, typer.Option(help="embedding cache of several replicas")] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads of the encoder and the local engine")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads of encoder and local engine, together")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error")] = None,
 ) -> None:
     """Serve a bundle: POST /predict, until Ctrl-C. Every flag has a variable (HETLM_PORT) that it comes before."""
@@ -108,18 +108,17 @@ def serve(
 def _run(flags: dict[str, object]) -> None:
     settings = _settings(flags)  # before the slow imports: a mistake is known at once
 
-    import torch
     import transformers
 
     from browsing.bundle import BundleError
     from browsing.engine import EngineError
     from service.app import ConfigurationError, build, choose_encoder, choose_engine, choose_store, load
+    from service.cores import divided
     from service.security.key_file import KeyFileError
     from service.serve import bind, forward_logging
     from service.serve import serve as run
 
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
+    settings = divided(settings)
     transformers.utils.logging.disable_progress_bar()  # the bars here are our own
     try:
         sockets = bind(settings)

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 EVERY = 30.0
 """Seconds between two looks."""
-WORTH = 32 << 20
+WORTH = 8 << 20
 """Bytes that must have come since the last time: for less it is not worth the milliseconds that it takes."""
 LONGEST = 600.0
 """Most seconds between two looks: each that gives back less than `WORTH`, since the process holds what it has, doubles

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -177,12 +178,12 @@ def _run(
     settings: Settings,
     ray: str | None,
 ) -> tuple[_Scored, str]:
-    import torch
     import transformers
 
     from browsing.bundle import Bundle, BundleError
     from browsing.engine import EngineError
     from browsing.hashing import file_sha256
+    from service.cores import divided
     from service.problems import ProblemError
     from service.score_worker import LABEL, Order, service_of
     from service.scoring.inputs import limits_of, open_input
@@ -195,8 +196,6 @@ def _run(
     from service.scoring.served import Served
     from service.scoring.threads import Stop
 
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
     transformers.utils.logging.disable_progress_bar()
     unfinished, stop = Unfinished.of(out), Stop()
     try:
@@ -219,7 +218,7 @@ def _run(
                 paths = (root.absolute(), version, histories.absolute(), digest)
                 scored = _score_on(ray, Order(*paths, chunk_rows, complete, settings), parts)
             else:
-                service = service_of(settings, bundle)
+                service = service_of(divided(settings), bundle)
                 served = Served(version, outcomes, partial(service.pipeline.answer, patient=True))
                 work = Work(source, parts, Terms(served, complete, LABEL, stop))
                 scored = asyncio.run(_score(service, work, settings.batch_concurrency))
@@ -286,8 +285,10 @@ def _score_on(ray: str, order: Order, parts: Parts) -> _Scored:
             _say_resumed(resumed)
             advance(resumed)
         if missing:
-            with connected(ray, _say_gone):
-                for part in scored(partial(ChunkScorer, order), missing, order.settings.threads or 1):
+            make, threads = partial(ChunkScorer, order), order.settings.threads or 1
+            # Closed before Ray is: what goes on asking while Ray ends makes it end this whole process.
+            with connected(ray, _say_gone), closing(scored(make, missing, threads)) as arriving:
+                for part in arriving:
                     if part.chunk not in finished:
                         parts.keep(part)
                         finished[part.chunk] = part.tally

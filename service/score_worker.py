@@ -49,19 +49,19 @@ class ChunkScorer:
     def __init__(self, order: Order) -> None:
         """Blocks until the service is up. Raises `Refused`."""
         _look_for(order)
-        import torch
         import transformers
         from anyio.from_thread import start_blocking_portal
 
         from browsing.engine import EngineError
+        from service.cores import divided
 
-        torch.set_num_threads(order.settings.threads or 1)
         transformers.utils.logging.disable_progress_bar()
         self._order = order
         self._stop = Stop()
         try:
             bundle, self._source = _opened(order, self._stop)
-            service = service_of(order.settings, bundle)
+            alone = order.settings.model_copy(update={"threads": order.settings.threads or 1})
+            service = service_of(divided(alone), bundle)
         except BundleError as error:
             raise Refused(str(error)) from None
         self._columns = schema(tuple(bundle.outcome_ids()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from browsing.engines.attention import Going, Prompts, Reading, Suffixes, afford
 from browsing.engines.drawing import draw
 from browsing.engines.job import Job, Part, parts
 from browsing.engines.llamas import FIRST, Llamas, Span
+from browsing.threads import as_many_as_pay
 from browsing.vocabulary import EOS
 
 Ints = NDArray[np.int64]
@@ -33,10 +35,11 @@ class Continuous:
     use: where one ends, the last moves in.
     """
 
-    def __init__(self, llamas: Llamas, max_rows: int) -> None:
-        """`max_rows`: paths at once, at most; fewer of a model whose keys and values take much memory. Raises
-        `MemoryError`."""
+    def __init__(self, llamas: Llamas, max_rows: int, threads: int | None = None) -> None:
+        """`max_rows`: paths at once, at most; fewer of a model whose keys and values take much memory. `threads`: of
+        torch, at most; by default as many as it has now. Raises `MemoryError`."""
         shape = llamas.shape
+        self._threads = torch.get_num_threads() if threads is None else threads
         most, max_rows = affordable(shape, min(max_rows, llamas.rows), STEPS)
         self._llamas = llamas
         self._max_rows = max_rows
@@ -79,7 +82,8 @@ class Continuous:
             self._leave()
             self._join()
             if len(self._running):
-                self._advance()
+                with self._paying(self._slots):
+                    self._advance()
         except Exception as error:  # the worker must outlive whatever torch raises
             self._fail_running(EngineError(f"the predictor failed: {error}"))
 
@@ -102,6 +106,10 @@ class Continuous:
         self._slots = self._prompts.count = 0
         self._places.clear()
         self._shared[:] = 0
+
+    def _paying(self, rows: int) -> AbstractContextManager[None]:
+        """So many threads as pay off for the products of so many rows."""
+        return as_many_as_pay(rows * self._llamas.shape.multiplications, self._threads)
 
     def _leave(self) -> None:
         """Those for whom nobody waits any more."""
@@ -135,7 +143,9 @@ class Continuous:
         if not self._joining:
             return
         if reading:
-            self._read(sorted(reading))
+            tokens = sum(len(prompt) for _, prompt in reading)
+            with self._paying(tokens):
+                self._read(sorted(reading))
         numbers = np.concatenate([self._enter(part) for part in self._joining])
         self._joining = []
         places, which = np.unique(self._prompt[numbers], return_inverse=True)

@@ -73,6 +73,12 @@ class Shape:
         )
 
     @property
+    def multiplications(self) -> int:
+        """Of one row with weights."""
+        d = self.heads * self.head
+        return self.layers * (4 * self.hidden * d + 3 * self.hidden * self.inner) + self.hidden * self.vocabulary
+
+    @property
     def width(self) -> int:
         """Of a distribution: the ids from `FIRST`, at least one that nobody has, filled up to whole blocks."""
         return -(-(self.vocabulary - FIRST + 1) // BLOCK) * BLOCK
@@ -133,6 +139,7 @@ class Llamas:
             )
             self._turns = torch.polar(torch.ones_like(angles), angles).to(torch.complex64)[:, None, :]
             d = shape.heads * shape.head
+            self._eps = torch.tensor(shape.eps)
             self._normed = torch.empty(rows, shape.hidden)
             self._qkv = torch.empty(rows, 3 * d)
             self._up = torch.empty(rows, 2 * shape.inner)
@@ -180,8 +187,9 @@ class Llamas:
 
     def _norm(self, x: Tensor) -> Tensor:
         """Root mean square 1, without the gains, which are in the weights."""
-        scale = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[1]).add_(self.shape.eps)
-        return torch.mul(x, scale.rsqrt_(), out=self._normed[: len(x)])
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        scale = torch.addcmul(self._eps, length, length, value=1 / x.shape[1]).rsqrt_()
+        return torch.mul(x, scale, out=self._normed[: len(x)])
 
 
 def _layer(layer: Any, shape: Shape) -> Layer:

@@ -17,6 +17,7 @@ from browsing.engines.continuous import Continuous
 from browsing.engines.job import Core, Job
 from browsing.engines.llamas import Llamas
 from browsing.engines.rollout import Predictor, Rollouts
+from browsing.threads import keep_to
 from browsing.vocabulary import BOS, NEVER
 
 HEALTH_SECONDS = 5.0
@@ -41,8 +42,8 @@ class LocalEngine:
         max_rows: int = 512,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        """`predictors`: one Hugging Face directory per cluster. `threads`: torch's, for the whole process; by default
-        as it is. Raises `ValueError` for no predictor or no row."""
+        """`predictors`: one Hugging Face directory per cluster. `threads`: torch's, in the worker and for steps
+        of many rows; by default as it is. Raises `ValueError` for no predictor or no row."""
         if not predictors or max_rows < 1:
             raise ValueError(f"{len(predictors)} predictors with {max_rows} rows: both must be at least 1")
         self._directories = list(predictors)
@@ -144,7 +145,7 @@ class LocalEngine:
     def _core(self, stopping: threading.Event) -> Core:
         if self._llamas is not None:
             try:
-                return Continuous(self._llamas, self._max_rows)
+                return Continuous(self._llamas, self._max_rows, self._threads)
             except MemoryError as error:
                 raise EngineError(f"not enough memory for the predictors' keys and values: {error}") from error
         return Rollouts(self._predictors, self._max_rows, stopping)
@@ -208,7 +209,7 @@ class _Worker:
 
     def _work(self) -> None:
         if self._threads is not None:
-            torch.set_num_threads(self._threads)
+            keep_to(self._threads)
         while not self._stopping.is_set():
             if not self._core.busy:
                 self._core.submit(self._queue.get() or [])

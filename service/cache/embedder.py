@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Literal, Protocol
 
 import numpy as np
 
 from browsing.encoder import Encoder, Vectors, rounded
+from browsing.threads import keep_to
 from service.cache.record import Keys, pack, unpack
 from service.cache.store import Store, StoreError
 
@@ -54,12 +56,16 @@ class Embedder:
     one batch of theirs at most.
     """
 
-    def __init__(self, encoder: Encoder, store: Store, keys: Keys, meter: CacheMeter) -> None:
+    def __init__(
+        self, encoder: Encoder, store: Store, keys: Keys, meter: CacheMeter, threads: int | None = None
+    ) -> None:
+        """`threads`: that torch encodes with; by default as many as it does elsewhere."""
         self._encoder = encoder
         self._store = store
         self._keys = keys
         self._meter = meter
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="encoder")
+        begin = None if threads is None else partial(keep_to, threads)
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="encoder", initializer=begin)
         self._flying: dict[bytes, asyncio.Future[Vectors]] = {}
         self._online: dict[bytes, Pages] = {}
         self._patient: dict[bytes, Pages] = {}

@@ -14,7 +14,7 @@ import platform
 import secrets
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from tempfile import TemporaryDirectory
 
@@ -161,9 +161,10 @@ def watched(address: str, say: Callable[[str], None]) -> Iterator[None]:
         over.set()
 
 
-def scored(make: Callable[[], Score], chunks: Sequence[int], threads: int) -> Iterator[Part]:
+def scored(make: Callable[[], Score], chunks: Sequence[int], threads: int) -> Generator[Part]:
     """Every one of `chunks`, in whatever order they are finished, by as many workers of `threads` CPUs as the cluster
-    has room for. Only while `connected`. Raises `RayError`; whoever asks for what is missing then goes on."""
+    has room for. Only while `connected`; close it before that ends. Raises `RayError`; whoever asks for what is missing
+    then goes on."""
     import ray
     import ray.data
     from ray.data.exceptions import ExecutionTimeoutError

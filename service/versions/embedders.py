@@ -64,8 +64,10 @@ class Embedders:
     """A vector depends on the encoder and on the page rules (`service.cache.record.Keys`). With SBERT both are mostly
     the same, and what one bundle has cached another finds; an encoder of a bundle's own weights is not."""
 
-    def __init__(self, store: Store, secret: bytes, meter: CacheMeter) -> None:
+    def __init__(self, store: Store, secret: bytes, meter: CacheMeter, threads: int | None = None) -> None:
+        """`threads`: that each encoder computes with; by default torch's."""
         self._store = _Borrowed(store)
+        self._threads = threads
         self._secret = secret
         self._meter = meter
         self._held: dict[tuple[object, ...], _Held] = {}
@@ -90,7 +92,7 @@ class Embedders:
         key = (*_identity(encoder, encoder.weights_sha256), encoder.max_tokens, rule_version)
         if key not in self._held:
             keys = Keys(self._secret, encoder, rule_version)
-            self._held[key] = _Held(encoder, Embedder(encoder, self._store, keys, self._meter))
+            self._held[key] = _Held(encoder, Embedder(encoder, self._store, keys, self._meter, self._threads))
         return Lease(self._held, key)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from browsing import threads
 from browsing.engine import EngineError, GenerateRequest, Path
 from browsing.engines import llamas
 from browsing.engines.attention import FEWEST_PROMPTS, FEWEST_ROWS, affordable
@@ -90,6 +91,24 @@ def test_requests_join_between_two_steps(two: Llamas, rows: list[int]) -> None:
     alone = Continuous(two, 512)
     for request, job in zip((first, second), jobs, strict=True):
         same(answers(alone, request)[0], job.future.result())
+
+
+def test_threads_help_only_in_steps_of_many_rows(two: Llamas, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, int]] = []
+    forward = llamas.Llamas.forward
+
+    def counted(self: Llamas, ids: torch.Tensor, *rest: object) -> torch.Tensor:
+        seen.append((len(ids), torch.get_num_threads()))
+        return forward(self, ids, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(llamas.Llamas, "forward", counted)
+    monkeypatch.setattr(threads, "WORTH", 8 * two.shape.multiplications)
+    before = torch.get_num_threads()
+    request = GenerateRequest(0, PROMPTS[1], 32, 8, seed=3)
+    answers(Continuous(two, 512, threads=before + 1), request)
+    assert {count for rows, count in seen if rows < 8} == {1}
+    assert {count for rows, count in seen if rows >= 8} == {before + 1}
+    assert torch.get_num_threads() == before
 
 
 def test_room_is_made_and_used_again(two: Llamas) -> None:

@@ -3,58 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path as FilePath
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from browsing.bundle import Bundle, Reference
-from browsing.engine import MAX_WATCHED, Engine, EngineError, EngineTimeout, GenerateRequest, Path
+from browsing.bundle import Bundle
+from browsing.engine import MAX_WATCHED, EngineError, EngineTimeout, GenerateRequest, Path
 from browsing.engines.local import LocalEngine
 from browsing.engines.sampling import allowed
 from browsing.engines.table import TableEngine
-from browsing.forecast import FIRST_ROUND, WATCHED, Draws, Forecast, Forecaster, Options, Question
+from browsing.forecast import WATCHED, Draws, Forecast, Forecaster, Options, Question
 from browsing.vocabulary import BOS, EOS, UNK, Vocabulary
 from tests import tiny
-from tests.browsing import exact
-
-WORDS = tiny.vocabulary()  # /cart 4, /purchase 5, / 6, /bags 7, /bags/tote 8, /shoes 9
-OUTCOMES = {"cart": (4,), "purchase": (5,)}
-HISTORY = (("/", "/shoes"), ("/", "/bags", "/gone"))
-QUESTION = Question(0, WORDS.prompt(HISTORY, 40).ids, HISTORY)
-
-
-def _reference(*pages: Mapping[str, float]) -> Reference:
-    return Reference(cluster_shares=(1.0,), pages=tuple(map(dict, pages)), outcome_rates={})
-
-
-def _forecaster(outcomes: Mapping[str, tuple[int, ...]] = OUTCOMES, max_steps: int = 4) -> Forecaster:
-    return Forecaster(WORDS, outcomes, _reference({"/bags/tote": 0.5, "/": 0.3, "/shoes": 0.2}, {}), max_steps)
-
-
-def _table(seed: int = 0) -> NDArray[np.float64]:
-    return np.random.default_rng(seed).dirichlet(np.ones(10), 10)
-
-
-def _draw(engine: Engine, question: Question = QUESTION, options: Options = Options(), seconds: float = 9.0) -> Draws:
-    return asyncio.run(_forecaster().draw(engine, question, options, seconds))
-
-
-def _forecast(engine: Engine, question: Question, options: Options) -> Forecast:
-    return _forecaster().summarise(question, _draw(engine, question, options), options)
-
-
-def _same(left: list[Path], right: list[Path]) -> bool:
-    return all(a.tokens == b.tokens and (a.watched == b.watched).all() for a, b in zip(left, right, strict=True))
+from tests.browsing import exact, forecasts
+from tests.browsing.forecasts import HISTORY, OUTCOMES, QUESTION, WORDS
 
 
 def test_what_is_asked() -> None:
-    engine = TableEngine([_table()])
-    _draw(engine, options=Options(samples=5, seed=3), seconds=7.0)
+    engine = TableEngine([forecasts.table()])
+    forecasts.draw(engine, options=Options(samples=5, seed=3), seconds=7.0)
     assert len(engine.requests) == 4
     free, cart, purchase, greedy = engine.requests
     assert all(r.prompt == QUESTION.prompt and r.max_steps == 4 and r.deadline == 7.0 for r in engine.requests)
@@ -77,21 +48,21 @@ def test_everything_is_asked_at_once() -> None:
             self.running -= 1
             return await super().generate(request)
 
-    engine = Counting([_table()])
-    _draw(engine)
+    engine = Counting([forecasts.table()])
+    forecasts.draw(engine)
     assert engine.most == 4
 
 
 def test_watched_are_the_outcomes_then_the_visitors_newest_then_the_likeliest() -> None:
-    assert _forecaster().watched(QUESTION) == (4, 5, 7, 6, 9, 8)
-    assert _forecaster().watched(replace(QUESTION, cluster=1)) == (4, 5, 7, 6, 9)
-    assert _forecaster({}).watched(Question(0, (BOS,), ())) == (8, 6, 9)
+    assert forecasts.forecaster().watched(QUESTION) == (4, 5, 7, 6, 9, 8)
+    assert forecasts.forecaster().watched(replace(QUESTION, cluster=1)) == (4, 5, 7, 6, 9)
+    assert forecasts.forecaster({}).watched(Question(0, (BOS,), ())) == (8, 6, 9)
 
 
 def test_the_number_of_watched_pages_is_bounded() -> None:
     words = Vocabulary([f"/p{i}" for i in range(500)])
     pages = {page: 1 / (1 + i) for i, page in enumerate(words.pages)}
-    forecaster = Forecaster(words, {"cart": (300,)}, _reference(pages), 4)
+    forecaster = Forecaster(words, {"cart": (300,)}, forecasts.reference(pages), 4)
     long = tuple(f"/p{i}" for i in range(400, 500))
     watched = forecaster.watched(Question(0, (BOS,), (long[:50], long[50:])))
     assert len(watched) == WATCHED == len(set(watched)) <= MAX_WATCHED
@@ -99,22 +70,24 @@ def test_the_number_of_watched_pages_is_bounded() -> None:
     short = forecaster.watched(Question(0, (BOS,), (("/p9", "/p480"),)))
     assert short[:5] == (300, words.id("/p480"), words.id("/p9"), words.id("/p0"), words.id("/p1"))
     with pytest.raises(ValueError, match="'cart' has 127 tokens"):
-        Forecaster(words, {"cart": tuple(range(4, 131))}, _reference(pages), 4)
+        Forecaster(words, {"cart": tuple(range(4, 131))}, forecasts.reference(pages), 4)
 
 
 def test_equal_questions_have_equal_answers() -> None:
-    engine = TableEngine([_table()])
-    once, again = _draw(engine), _draw(engine)
-    assert _same(once.free, again.free)
-    assert _forecaster().summarise(QUESTION, once, Options()) == _forecaster().summarise(QUESTION, again, Options())
-    assert not _same(once.free, _draw(engine, options=Options(seed=1)).free)
+    engine = TableEngine([forecasts.table()])
+    once, again = forecasts.draw(engine), forecasts.draw(engine)
+    assert forecasts.same(once.free, again.free)
+    assert forecasts.forecaster().summarise(QUESTION, once, Options()) == forecasts.forecaster().summarise(
+        QUESTION, again, Options()
+    )
+    assert not forecasts.same(once.free, forecasts.draw(engine, options=Options(seed=1)).free)
 
 
 def test_visitors_do_not_share_their_noise() -> None:
     """Two visitors of whom the model thinks the same still have samples of their own."""
-    engine = TableEngine([_table()])
+    engine = TableEngine([forecasts.table()])
     other = replace(QUESTION, prompt=(BOS, 9, EOS, BOS))
-    assert [p.tokens for p in _draw(engine).free] != [p.tokens for p in _draw(engine, other).free]
+    assert [p.tokens for p in forecasts.draw(engine).free] != [p.tokens for p in forecasts.draw(engine, other).free]
 
 
 @pytest.mark.parametrize("error", [EngineTimeout("late"), EngineError("gone")])
@@ -132,11 +105,11 @@ def test_an_engines_error_is_passed_on_and_the_rest_cancelled(error: EngineError
                 raise
             return await super().generate(request)
 
-    engine = Slow([_table()])
+    engine = Slow([forecasts.table()])
 
     async def ask() -> None:
         with pytest.raises(type(error), match=str(error)):
-            await _forecaster().draw(engine, QUESTION, Options(), 9.0)
+            await forecasts.forecaster().draw(engine, QUESTION, Options(), 9.0)
         await asyncio.sleep(0.01)
 
     asyncio.run(ask())
@@ -145,136 +118,7 @@ def test_an_engines_error_is_passed_on_and_the_rest_cancelled(error: EngineError
 
 def test_a_deadline_reaches_the_engine() -> None:
     with pytest.raises(EngineTimeout):
-        _draw(TableEngine([_table()]), seconds=0.0)
-
-
-def test_without_a_tolerance_everything_is_asked_in_one_round() -> None:
-    engine = TableEngine([_table()])
-    draws = _draw(engine, options=Options(samples=40))
-    assert [request.samples for request in engine.requests] == [40, 40, 40, 1]
-    drawn = _forecaster().summarise(QUESTION, draws, Options(samples=40)).drawn
-    assert (drawn.pages, drawn.outcomes) == (40, {"cart": 40, "purchase": 40})
-
-
-def test_a_wide_tolerance_ends_with_the_first_round() -> None:
-    engine = TableEngine([_table()])
-    options = Options(samples=40, tolerance=0.5)
-    assert _forecaster().summarise(QUESTION, _draw(engine, options=options), options).drawn.outcomes == {
-        "cart": FIRST_ROUND,
-        "purchase": FIRST_ROUND,
-    }
-    assert [request.samples for request in engine.requests] == [FIRST_ROUND] * 3 + [1]
-    few = TableEngine([_table()])
-    _draw(few, options=Options(samples=3, tolerance=1e-9))
-    assert few.requests == _asked(Options(samples=3))
-
-
-def _asked(options: Options) -> list[GenerateRequest]:
-    engine = TableEngine([_table()])
-    _draw(engine, options=options)
-    return engine.requests
-
-
-def test_a_tolerance_that_is_never_met_draws_all_samples_in_growing_rounds() -> None:
-    requests = [request for request in _asked(Options(samples=50, tolerance=1e-9)) if not request.greedy]
-    assert [request.samples for request in requests] == [n for n in (8, 8, 16, 18) for _ in range(3)]
-    assert len({request.seed for request in requests}) == 4, "one for each round"
-    assert requests[0].seed == _asked(Options(samples=50))[0].seed
-    assert all(left.deadline >= right.deadline > 0 for left, right in pairwise(requests))
-    assert sum(request.greedy for request in _asked(Options(samples=50, tolerance=1e-9))) == 1
-
-
-def test_only_outcomes_that_are_still_too_wide_are_asked_again() -> None:
-    table = _table(4)
-    table[:, 4] = 1e-6  # hardly ever a cart, and known for certain after a few rounds
-    table /= table.sum(axis=1, keepdims=True)
-    engine, options = TableEngine([table]), Options(samples=256, tolerance=0.02)
-    draws = _draw(engine, options=options)
-    cart, purchase = (len(draws.without[name]) for name in ("cart", "purchase"))
-    assert FIRST_ROUND < cart < purchase <= 256
-    assert len(draws.free) == purchase
-    forecast = _forecaster().summarise(QUESTION, draws, options)
-    assert (forecast.drawn.pages, forecast.drawn.outcomes) == (purchase, {"cart": cart, "purchase": purchase})
-    assert forecast.unfinished_paths == np.mean([not path.finished for path in draws.free])
-    for outcome in forecast.outcomes.values():
-        assert outcome.interval[1] - outcome.interval[0] <= 2 * 0.02
-
-
-def test_equal_questions_with_a_tolerance_have_equal_answers() -> None:
-    options = Options(samples=64, tolerance=0.03)
-    once, again = (_draw(TableEngine([_table()]), options=options) for _ in range(2))
-    assert len(once.free) > FIRST_ROUND
-    assert _same(once.free, again.free)
-    assert _forecaster().summarise(QUESTION, once, options) == _forecaster().summarise(QUESTION, again, options)
-
-
-class Failing(TableEngine):
-    """Fails from the given request on."""
-
-    def __init__(self, table: NDArray[np.float64], after: int, error: Exception) -> None:
-        super().__init__([table])
-        self.after = after
-        self.error = error
-
-    async def generate(self, request: GenerateRequest) -> list[Path]:
-        if len(self.requests) >= self.after:
-            raise self.error
-        return await super().generate(request)
-
-
-def test_a_later_round_that_comes_too_late_or_fails_is_left_out() -> None:
-    """Four requests are the first round's, three the second's."""
-    options = Options(samples=64, tolerance=1e-9)
-    for after, paths in ((4, 8), (6, 8), (7, 16)):
-        draws = _draw(Failing(_table(), after, EngineTimeout("late")), options=options)
-        assert [len(own) for own in (draws.free, *draws.without.values())] == [paths] * 3
-    draws = _draw(Failing(_table(), 4, EngineError("gone")), options=options)
-    assert len(draws.free) == 8
-    for error in (EngineTimeout("late"), EngineError("gone")):
-        with pytest.raises(type(error)):
-            _draw(Failing(_table(), 3, error), options=options)
-
-
-def test_a_round_that_the_deadline_leaves_no_time_for_is_not_begun() -> None:
-    class Slow(TableEngine):
-        async def generate(self, request: GenerateRequest) -> list[Path]:
-            await asyncio.sleep(0.2)
-            return await super().generate(request)
-
-    engine = Slow([_table()])
-    draws = _draw(engine, options=Options(samples=64, tolerance=1e-9), seconds=0.3)
-    assert len(draws.free) == FIRST_ROUND
-    assert len(engine.requests) == 4
-
-
-def test_a_tolerance_is_kept_and_its_intervals_hold_the_truth() -> None:
-    """Stopping when few paths happen to agree would make errors that the intervals deny: a shop in which a purchase
-    follows a rare cart is where they would."""
-    table = np.full((10, 10), 1e-4)
-    table[:, 6:10], table[:, EOS] = 0.18, 0.25
-    table[6:10, 4] = (0.02, 0.2, 0.04, 0.01)
-    table[4, 5] = 0.8
-    table /= table.sum(axis=1, keepdims=True)
-    truth = exact.visit_probability(exact.sessions(exact.table_next(table), (BOS,), 4), (5,))
-    question, engine = Question(0, (BOS,), ()), TableEngine([table])
-
-    async def ask(tolerance: float) -> list[tuple[float, tuple[float, float], int]]:
-        found = []
-        for seed in range(60):
-            options = Options(samples=128, tolerance=tolerance, seed=seed)
-            draws = await _forecaster().draw(engine, question, options, 60.0)
-            forecast = _forecaster().summarise(question, draws, options)
-            outcome = forecast.outcomes["purchase"]
-            found.append((outcome.probability, outcome.interval, forecast.drawn.outcomes["purchase"]))
-        return found
-
-    taken = []
-    for tolerance in (0.1, 0.03):
-        found = asyncio.run(ask(tolerance))
-        assert np.mean([abs(probability - truth) <= tolerance for probability, _, _ in found]) >= 0.95
-        assert np.mean([low <= truth <= high for _, (low, high), _ in found]) >= 0.9
-        taken.append(np.mean([paths for *_, paths in found]))
-    assert taken[0] < taken[1] < 128
+        forecasts.draw(TableEngine([forecasts.table()]), seconds=0.0)
 
 
 @pytest.mark.parametrize("last", [127, 129])
@@ -282,7 +126,7 @@ def test_an_outcome_of_very_many_tokens(last: int) -> None:
     """With its signals and the end it may be more than an engine can watch; then nothing guides its estimate."""
     words = Vocabulary([f"/p{i}" for i in range(200)])
     outcomes = {"many": tuple(range(4, last)), "one": (150,)}
-    forecaster = Forecaster(words, outcomes, _reference({}), 3)
+    forecaster = Forecaster(words, outcomes, forecasts.reference({}), 3)
     guided = len(outcomes["many"]) + 2 <= MAX_WATCHED
     assert guided == (last == 127)
     assert forecaster.watched_without("many") == (*outcomes["many"], *((150, EOS) if guided else ()))
@@ -309,9 +153,9 @@ def exact_chance(table: NDArray[np.float64], ids: Iterable[int], steps: int) -> 
 
 
 def test_many_paths_approach_the_exact_answer() -> None:
-    table = _table(4)
+    table = forecasts.table(4)
     every = exact.sessions(exact.table_next(table), QUESTION.prompt, 4)
-    forecast = _forecast(TableEngine([table]), QUESTION, Options(samples=1500))
+    forecast = forecasts.forecast(TableEngine([table]), QUESTION, Options(samples=1500))
     assert {page.page for page in forecast.pages} == set(WORDS.pages)
     for page in forecast.pages:
         assert page.probability == pytest.approx(exact.visit_probability(every, (WORDS.id(page.page),)), abs=0.03)
@@ -332,26 +176,26 @@ def test_pages_are_ranked_and_say_how_they_were_estimated() -> None:
     free = _paths((6, 9, EOS), (6, UNK, EOS), (6, 9, EOS), (7, EOS))
     free = [replace(path, watched=np.where(np.arange(len(path.tokens))[:, None] == 0, 0.25, 0.0)) for path in free]
     draws = Draws(free, {}, _paths((6, EOS))[0], watched=(7,))
-    forecast = _forecaster({}).summarise(QUESTION, draws, Options())
+    forecast = forecasts.forecaster({}).summarise(QUESTION, draws, Options())
     assert [(p.page, p.estimator, p.seen_before) for p in forecast.pages] == [
         ("/", "count", True),
         ("/shoes", "count", True),
         ("/bags", "hazard", True),
     ]
     assert [p.probability for p in forecast.pages] == pytest.approx([0.75, 0.5, 0.25])
-    assert len(_forecaster({}).summarise(QUESTION, draws, Options(top_pages=2)).pages) == 2
+    assert len(forecasts.forecaster({}).summarise(QUESTION, draws, Options(top_pages=2)).pages) == 2
 
 
 def test_equally_likely_pages_keep_the_vocabularys_order() -> None:
     draws = Draws(_paths((9, 7, EOS), (8, 6, EOS)), {}, _paths((EOS,))[0], ())
-    pages = _forecaster({}).summarise(QUESTION, draws, Options()).pages
+    pages = forecasts.forecaster({}).summarise(QUESTION, draws, Options()).pages
     assert [p.page for p in pages] == ["/", "/bags", "/bags/tote", "/shoes"]
     assert [p.seen_before for p in pages] == [True, True, False, True]
 
 
 def test_a_single_path_is_counted() -> None:
     draws = Draws(_paths((6, EOS), watched=1, probability=0.5), {}, _paths((EOS,))[0], (6,))
-    (page,) = _forecaster({}).summarise(QUESTION, draws, Options(samples=1)).pages
+    (page,) = forecasts.forecaster({}).summarise(QUESTION, draws, Options(samples=1)).pages
     assert (page.page, page.probability, page.estimator) == ("/", 1.0, "count")
 
 
@@ -359,7 +203,7 @@ def test_an_outcome_that_is_likely_is_among_the_pages_too() -> None:
     table = np.full((10, 10), 0.01)
     table[:, 4] = 0.8
     table /= table.sum(axis=1, keepdims=True)
-    forecast = _forecast(TableEngine([table]), QUESTION, Options())
+    forecast = forecasts.forecast(TableEngine([table]), QUESTION, Options())
     assert forecast.pages[0].page == "/cart"
     assert forecast.outcomes["cart"].probability > 0.9
 
@@ -367,21 +211,21 @@ def test_an_outcome_that_is_likely_is_among_the_pages_too() -> None:
 def test_unknown_pages_are_sampled_but_never_shown() -> None:
     table = np.full((10, 10), 1e-9)
     table[:, UNK], table[:, EOS], table[:, 6] = 0.6, 0.3, 0.1
-    forecasts = [
-        _forecast(TableEngine([table]), QUESTION, Options(decode=decode, samples=30))
+    found = [
+        forecasts.forecast(TableEngine([table]), QUESTION, Options(decode=decode, samples=30))
         for decode in ("greedy", "consensus")
     ]
     engine = TableEngine([table])
-    assert any(UNK in path.tokens for path in _draw(engine).free)
-    assert forecasts[0].next_session == ()  # the greedy path is [UNK] all along
-    for forecast in forecasts:
+    assert any(UNK in path.tokens for path in forecasts.draw(engine).free)
+    assert found[0].next_session == ()  # the greedy path is [UNK] all along
+    for forecast in found:
         assert "[UNK]" not in {*forecast.next_session, *(page.page for page in forecast.pages)}
 
 
 def test_greedy_answers_the_argmax_path() -> None:
     draws = Draws(_paths((9, EOS), (9, EOS)), {}, _paths((6, 7, EOS))[0], ())
-    assert _forecaster({}).summarise(QUESTION, draws, Options(decode="greedy")).next_session == ("/", "/bags")
-    assert _forecaster({}).summarise(QUESTION, draws, Options()).next_session == ("/shoes",)
+    assert forecasts.forecaster({}).summarise(QUESTION, draws, Options(decode="greedy")).next_session == ("/", "/bags")
+    assert forecasts.forecaster({}).summarise(QUESTION, draws, Options()).next_session == ("/shoes",)
 
 
 def test_the_last_session_is_a_candidate_without_its_unknown_pages() -> None:
@@ -389,15 +233,15 @@ def test_the_last_session_is_a_candidate_without_its_unknown_pages() -> None:
     draws = Draws(free, {}, _paths((9, EOS))[0], ())
     question = replace(QUESTION, history=(("/bags", "/", "/gone"),))
     # As likely as the same two pages in the samples' order, and a session that took place.
-    assert _forecaster({}).summarise(question, draws, Options()).next_session == ("/bags", "/")
+    assert forecasts.forecaster({}).summarise(question, draws, Options()).next_session == ("/bags", "/")
     without = replace(question, history=())
-    assert _forecaster({}).summarise(without, draws, Options()).next_session == ("/", "/bags")
+    assert forecasts.forecaster({}).summarise(without, draws, Options()).next_session == ("/", "/bags")
 
 
 def test_an_outcome_without_a_token_has_no_entry() -> None:
-    forecaster = _forecaster({"cart": (4,), "purchase": (UNK,)})
+    forecaster = forecasts.forecaster({"cart": (4,), "purchase": (UNK,)})
     assert set(forecaster.outcomes) == {"cart"}
-    engine = TableEngine([_table()])
+    engine = TableEngine([forecasts.table()])
     draws = asyncio.run(forecaster.draw(engine, QUESTION, Options(), 9.0))
     assert len(engine.requests) == 3
     assert set(forecaster.summarise(QUESTION, draws, Options()).outcomes) == {"cart"}

@@ -12,6 +12,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,6 +21,7 @@ from pydantic import BaseModel, Field, TypeAdapter
 from browsing.bundle import Bundle
 from browsing.engine import Engine
 from browsing.forecast import Draws, Forecaster, Question
+from browsing.threads import keep_to, shares
 from loadtest.bench.asking import forecaster, options, questions
 from loadtest.bench.closed import closed
 from loadtest.bench.operations import Shape
@@ -103,7 +105,7 @@ def matrix(seconds: float, threads: int) -> Told:
     """The best of as many products of two large matrices as fit into `seconds`, at least three."""
     import torch
 
-    torch.set_num_threads(threads)  # of this thread
+    keep_to(threads)
     a, b = torch.rand(SIDE, SIDE), torch.rand(SIDE, SIDE)
     out = torch.empty(SIDE, SIDE)
     best, until, done = float("inf"), time.perf_counter() + seconds, 0
@@ -118,7 +120,7 @@ def matrix(seconds: float, threads: int) -> Told:
 async def _serve(bundle: Bundle, workload: Workload, threads: int, tell: Callable[[str], None]) -> None:
     from browsing.engines.local import LocalEngine
 
-    engine = LocalEngine(bundle.predictors(), threads=threads)
+    engine = LocalEngine(bundle.predictors(), threads=shares(threads)[0])
     alone = Alone(engine, bundle, workload)
     await engine.start()
     try:
@@ -126,7 +128,8 @@ async def _serve(bundle: Bundle, workload: Workload, threads: int, tell: Callabl
         while line := await asyncio.to_thread(sys.stdin.readline):
             asked = COMMAND.validate_json(line)
             if isinstance(asked, Matrix):
-                told = await asyncio.to_thread(matrix, asked.seconds, threads)
+                with ThreadPoolExecutor(1) as other:  # and its helpers are gone after it
+                    told = await asyncio.get_running_loop().run_in_executor(other, matrix, asked.seconds, threads)
             else:
                 told = await alone.play(asked)
             tell(told.model_dump_json())
@@ -135,9 +138,7 @@ async def _serve(bundle: Bundle, workload: Workload, threads: int, tell: Callabl
 
 
 def main(bundle: str, workload: str, threads: str) -> None:
-    import torch
-
-    torch.set_num_threads(int(threads))  # as `hetlm serve` does
+    keep_to(1)  # as `hetlm serve` does: its engine has a thread of its own
 
     def tell(line: str) -> None:
         print(line, flush=True)

@@ -1,0 +1,28 @@
+"""Who in this process computes with how many of the machine's cores."""
+
+from __future__ import annotations
+
+import torch
+
+from browsing.threads import keep_to, shares
+from service.settings import Settings
+
+
+def divided(settings: Settings) -> Settings:
+    """The settings with their number of threads said. Called once, in the thread that runs the event loop: beside an
+    embedded engine that one computes alone."""
+    threads = settings.threads or torch.get_num_threads()
+    keep_to(1 if settings.engine == "local" else threads)
+    return settings.model_copy(update={"threads": threads})
+
+
+def engine_threads(settings: Settings) -> int | None:
+    """Of the embedded engine's worker; None for torch's default."""
+    return None if settings.threads is None else shares(settings.threads)[0]
+
+
+def encoder_threads(settings: Settings) -> int | None:
+    """Of an encoder; None for torch's default."""
+    if settings.threads is None or settings.engine != "local":
+        return settings.threads
+    return shares(settings.threads)[1]

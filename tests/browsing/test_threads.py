@@ -1,0 +1,55 @@
+"""How many threads torch computes with, thread by thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import pytest
+import torch
+
+from browsing.threads import WORTH, as_many_as_pay, keep_to, shares
+
+A = TypeVar("A")
+
+
+def elsewhere(call: Callable[[], A]) -> A:
+    """In a thread of its own: what is set there is gone with it."""
+    before = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(1) as other:
+            return other.submit(call).result()
+    finally:
+        torch.set_num_threads(before)  # what threads that are still to come begin with
+
+
+def test_a_thread_chooses_for_itself() -> None:
+    def chosen() -> int:
+        keep_to(3)
+        return torch.get_num_threads()
+
+    before = torch.get_num_threads()
+    assert elsewhere(chosen) == 3
+    assert torch.get_num_threads() == before
+    with pytest.raises(ValueError, match="0 threads"):
+        keep_to(0)
+
+
+def test_helpers_only_where_they_pay() -> None:
+    def counted() -> list[int]:
+        keep_to(2)
+        found = []
+        for multiplications in (1, WORTH - 1, WORTH):
+            with as_many_as_pay(multiplications, 3):
+                found.append(torch.get_num_threads())
+        with pytest.raises(ZeroDivisionError), as_many_as_pay(1, 3):
+            _ = 1 / 0
+        return [*found, torch.get_num_threads()]
+
+    assert elsewhere(counted) == [1, 1, 3, 2]
+
+
+@pytest.mark.parametrize(("threads", "engine", "encoder"), [(1, 1, 1), (2, 2, 1), (3, 3, 1), (4, 2, 2), (16, 8, 8)])
+def test_engine_and_encoder_share_what_there_is(threads: int, engine: int, encoder: int) -> None:
+    assert shares(threads) == (engine, encoder)
