@@ -272,3 +272,24 @@ def test_visit_says_what_is_wrong(address: str, shop: Path, tmp_path: Path) -> N
         ended = visit(where, dataset)
         assert ended.exit_code == 2
         assert message in " ".join(ended.stderr.split())
+
+
+def test_no_answer_waits_for_an_acknowledgement() -> None:
+    """Nagle's algorithm keeps the second piece of an answer back until the client has acknowledged the first."""
+    sockets = bind(FREE)
+
+    async def scenario() -> None:
+        met: asyncio.Queue[int] = asyncio.Queue()
+
+        async def meet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            own = writer.get_extra_info("socket")
+            met.put_nowait(own.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        for own in (sockets.api, sockets.metrics):
+            async with await asyncio.start_server(meet, sock=own):
+                _, writer = await asyncio.open_connection(*own.getsockname())
+                assert await met.get()
+                writer.close()
+
+    asyncio.run(scenario())

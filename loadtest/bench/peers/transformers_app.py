@@ -210,7 +210,7 @@ def main(bundle: str, samples: str, threads: str) -> None:
     loaded = Bundle.load(Path(bundle))
     app = application(Predictor(loaded, encoder_of(loaded), int(samples), int(threads)))
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    own = socket.socket()
+    own = socket.socket(proto=socket.IPPROTO_TCP)  # as the service: without Nagle's algorithm
     own.bind(("127.0.0.1", 0))
     own.listen(1024)  # whoever comes before the server waits
     print(f"http://127.0.0.1:{own.getsockname()[1]}", flush=True)
