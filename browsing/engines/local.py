@@ -39,7 +39,7 @@ class LocalEngine:
         predictors: Sequence[FilePath],
         *,
         threads: int | None = None,
-        max_rows: int = 512,
+        max_rows: int = 1024,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         """`predictors`: one Hugging Face directory per cluster. `threads`: torch's, in the worker and for steps

@@ -12,6 +12,7 @@ from loadtest.bench.document import Figure, Report, Side
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 WORDS = {True: "yes", False: "**no**", None: "-"}
 PERCENTILES = ("p50", "p95", "p99")
@@ -81,6 +82,7 @@ def _throughput(axes: Axes, played: Sequence[Side]) -> None:
         axes.plot(counts, [median([s.per_second for s in own if s.concurrency == c]) for c in counts], "o-", ms=3)
         axes.lines[-1].set_label(subject)
     axes.set(xscale="log", yscale="log", xlabel="requests under way", ylabel="predictions per second")
+    _plain(axes.xaxis, axes.yaxis)
     axes.legend(fontsize=7)
 
 
@@ -92,6 +94,7 @@ def _latency(axes: Axes, played: Sequence[Side]) -> None:
         medians = [median([getattr(s.latency_ms, name) for s in chosen if s.concurrency == c]) for c in counts]
         axes.plot(counts, medians, "o-", ms=3, label=name)
     axes.set(xscale="log", yscale="log", xlabel="requests under way", ylabel=f"milliseconds, {chosen[0].subject}")
+    _plain(axes.xaxis, axes.yaxis)
     axes.legend(fontsize=7)
 
 
@@ -107,3 +110,14 @@ def _ratios(axes: Axes, figures: Sequence[Figure]) -> None:
     axes.axvline(1.0, color="0.3", lw=0.8)
     axes.set_yticks(range(len(figures)), [figure.key for figure in reversed(figures)], fontsize=7)
     axes.set(xscale="log", xlabel="times what is asked for (right of 1: held)")
+    _plain(axes.xaxis)
+
+
+def _plain(*scales: Axis) -> None:
+    """Numbers beside a logarithmic scale, not powers of ten."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    for scale in scales:
+        scale.set_major_locator(LogLocator(10, (1, 2, 5)))
+        scale.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+        scale.set_minor_formatter(NullFormatter())
