@@ -74,7 +74,7 @@ def serve(
     ] = None,
     batch_dir: Annotated[Path | None, typer.Option(help="where /batches keeps its jobs; else there are none")] = None,
     redis_url: Annotated[str | None, typer.Option(help="embedding cache of several replicas")] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads of encoder and local engine, together")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads of the encoder and the local engine")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error")] = None,
 ) -> None:
     """Serve a bundle: POST /predict, until Ctrl-C. Every flag has a variable (HETLM_PORT) that it comes before."""

@@ -9,8 +9,8 @@ from service.settings import Settings
 
 
 def divided(settings: Settings) -> Settings:
-    """The settings with their number of threads said. Called once, in the thread that runs the event loop: beside an
-    embedded engine that one computes alone."""
+    """The settings with their number of threads said. Called once, and before anything computes: beside an embedded
+    engine the calling thread, which is the event loop's or starts it, computes alone."""
     threads = settings.threads or torch.get_num_threads()
     keep_to(1 if settings.engine == "local" else threads)
     return settings.model_copy(update={"threads": threads})

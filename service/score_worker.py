@@ -53,6 +53,7 @@ class ChunkScorer:
         from anyio.from_thread import start_blocking_portal
 
         from browsing.engine import EngineError
+        from browsing.threads import keep_to
         from service.cores import divided
 
         transformers.utils.logging.disable_progress_bar()
@@ -71,6 +72,7 @@ class ChunkScorer:
         with ExitStack() as stack:
             self._portal = stack.enter_context(start_blocking_portal(name="hetlm-score"))
             running = service.app.router.lifespan_context(service.app)
+            self._portal.call(keep_to, 1)  # it is the event loop's thread
             stack.enter_context(self._portal.wrap_async_context_manager(running))
             try:
                 self._portal.call(service.health.started)

@@ -67,7 +67,7 @@ class Settings(BaseSettings):
         "integer dot products. Vectors of both are kept apart in the cache. The other encoders are always in float32",
     )
     threads: int | None = Field(
-        default=None, ge=1, description="CPU threads of encoder and `local` engine, together; by default one per core"
+        default=None, ge=1, description="CPU threads of encoder and `local` engine; by default one per core"
     )
     host: str = Field(default="127.0.0.1", description="address that the API listens on")
     port: int = Field(default=8080, ge=0, le=65_535, description="port of the API; 0 takes a free one")

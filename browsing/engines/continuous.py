@@ -79,11 +79,12 @@ class Continuous:
     @torch.inference_mode()
     def step(self) -> None:
         try:
-            self._leave()
-            self._join()
-            if len(self._running):
-                with self._paying(self._slots):
-                    self._advance()
+            with self._paying(0):  # alone, but for what follows
+                self._leave()
+                self._join()
+                if len(self._running):
+                    with self._paying(self._slots):
+                        self._advance()
         except Exception as error:  # the worker must outlive whatever torch raises
             self._fail_running(EngineError(f"the predictor failed: {error}"))
 

@@ -61,7 +61,8 @@ class LocalEngine:
             return
         await _in_thread(self._load)
         stopping = threading.Event()
-        self._worker = _Worker(self._core(stopping), stopping, self._threads)
+        resting = self._threads if self._llamas is None else 1  # Llamas take more for the steps that are worth it
+        self._worker = _Worker(self._core(stopping), stopping, resting)
         dead = [k for k, alive in (await self.healthy()).items() if not alive]
         if dead:
             await self.stop()

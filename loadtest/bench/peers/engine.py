@@ -21,7 +21,7 @@ from pydantic import BaseModel, Field, TypeAdapter
 from browsing.bundle import Bundle
 from browsing.engine import Engine
 from browsing.forecast import Draws, Forecaster, Question
-from browsing.threads import keep_to, shares
+from browsing.threads import keep_to
 from loadtest.bench.asking import forecaster, options, questions
 from loadtest.bench.closed import closed
 from loadtest.bench.operations import Shape
@@ -120,7 +120,7 @@ def matrix(seconds: float, threads: int) -> Told:
 async def _serve(bundle: Bundle, workload: Workload, threads: int, tell: Callable[[str], None]) -> None:
     from browsing.engines.local import LocalEngine
 
-    engine = LocalEngine(bundle.predictors(), threads=shares(threads)[0])
+    engine = LocalEngine(bundle.predictors(), threads=threads)
     alone = Alone(engine, bundle, workload)
     await engine.start()
     try:
