@@ -38,10 +38,3 @@ def as_many_as_pay(multiplications: int, most: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def shares(threads: int) -> tuple[int, int]:
-    """Of the embedded engine and of an encoder beside it: half of them each. Of one or two the engine has all, and the
-    encoder computes alone beside it."""
-    encoder = max(1, threads // 2)
-    return (threads if threads <= 2 else threads - encoder), encoder

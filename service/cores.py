@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from browsing.threads import keep_to, shares
+from browsing.threads import keep_to
 from service.settings import Settings
 
 
@@ -26,3 +26,10 @@ def encoder_threads(settings: Settings) -> int | None:
     if settings.threads is None or settings.engine != "local":
         return settings.threads
     return shares(settings.threads)[1]
+
+
+def shares(threads: int) -> tuple[int, int]:
+    """Of the embedded engine and of an encoder beside it: half of them each. Of one or two the engine has all, and the
+    encoder computes alone beside it."""
+    encoder = max(1, threads // 2)
+    return (threads if threads <= 2 else threads - encoder), encoder

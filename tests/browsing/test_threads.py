@@ -9,7 +9,7 @@ from typing import TypeVar
 import pytest
 import torch
 
-from browsing.threads import WORTH, as_many_as_pay, keep_to, shares
+from browsing.threads import WORTH, as_many_as_pay, keep_to
 
 A = TypeVar("A")
 
@@ -60,8 +60,3 @@ def test_helpers_only_where_they_pay() -> None:
         return [*found, torch.get_num_threads()]
 
     assert elsewhere(counted) == [1, 1, 3, 2]
-
-
-@pytest.mark.parametrize(("threads", "engine", "encoder"), [(1, 1, 1), (2, 2, 1), (3, 2, 1), (4, 2, 2), (16, 8, 8)])
-def test_engine_and_encoder_share_what_there_is(threads: int, engine: int, encoder: int) -> None:
-    assert shares(threads) == (engine, encoder)

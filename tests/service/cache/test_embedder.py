@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
-import torch
 
 from browsing.encoder import Vectors, rounded
 from service.cache.embedder import MAX_BATCH, MAX_WRITES, PATIENT_BATCH, Embedder
@@ -97,29 +96,6 @@ def test_a_hit_equals_a_miss_and_costs_no_encoding() -> None:
         await embedder.close()
 
     asyncio.run(scenario())
-
-
-def test_its_thread_computes_with_as_many_as_it_is_given() -> None:
-    class Asking(CountingEncoder):
-        threads = 0
-
-        def encode(self, sessions: Sequence[Sequence[str]]) -> Vectors:
-            self.threads = torch.get_num_threads()
-            return super().encode(sessions)
-
-    async def scenario(threads: int) -> int:
-        encoder = Asking()
-        embedder = Embedder(encoder, MemoryStore(), KEYS, Meter(), threads)
-        await embedder.embed([A])
-        await embedder.close()
-        return encoder.threads
-
-    before = torch.get_num_threads()
-    try:
-        assert asyncio.run(scenario(before + 2)) == before + 2
-        assert torch.get_num_threads() == before
-    finally:
-        torch.set_num_threads(before)
 
 
 def test_a_session_that_comes_twice_in_a_history_is_encoded_once() -> None:
