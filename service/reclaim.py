@@ -1,4 +1,4 @@
-"""Memory that was freed goes back to the operating system once nobody is waiting.
+"""Memory that was freed goes back to the operating system as soon as nobody is waiting.
 
 The C library keeps what a burst of large batches has needed, in one arena per thread, and a service's memory then
 climbs from burst to burst although nothing is held.
@@ -20,6 +20,8 @@ EVERY = 30.0
 """Seconds between two looks."""
 WORTH = 8 << 20
 """Bytes that must have come since the last time: for less it is not worth the milliseconds that it takes."""
+PATIENCE = 30.0
+"""Seconds that it waits for a moment without requests: a machine with too much to do has none for hours."""
 LONGEST = 600.0
 """Most seconds between two looks: each that gives back less than `WORTH`, since the process holds what it has, doubles
 them."""
@@ -35,6 +37,12 @@ def glibc_trim() -> Callable[[], object] | None:
     return lambda: trim(0)
 
 
+def arrow_as_well() -> None:
+    """Arrow takes its memory from the C library, so that it is given back with the rest: its own allocator keeps what
+    was freed for every thread that ever wrote a file. To be called before Arrow is loaded, which looks once."""
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+
+
 def resident() -> int:
     """Bytes of this process in memory. Raises `OSError` where the system does not say."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
@@ -42,8 +50,9 @@ def resident() -> int:
 
 
 class Reclaim:
-    """`quiet` returns in a moment in which nobody waits for an answer. `trim` gives freed memory back, and may take a
-    tenth of a second. `resident`: bytes in memory now."""
+    """`quiet` returns in a moment in which nobody waits for an answer; after `patience` seconds without one it is done
+    all the same. `trim` gives freed memory back, and may take some hundredths of a second. `resident`: bytes in
+    memory now."""
 
     def __init__(
         self,
@@ -52,11 +61,13 @@ class Reclaim:
         trim: Callable[[], object] | None,
         resident: Callable[[], int] = resident,
         every: float = EVERY,
+        patience: float = PATIENCE,
     ) -> None:
         self._quiet = quiet
         self._trim = trim
         self._resident = resident
         self._every = every
+        self._patience = patience
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -85,7 +96,8 @@ class Reclaim:
             await asyncio.sleep(pause)
             if (before := self._resident()) < least + WORTH:
                 continue
-            await self._quiet()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._quiet(), self._patience)
             await asyncio.to_thread(trim)
             after = self._resident()
             # Beside work that goes on more is held than stays, so the bar is the least that was seen.

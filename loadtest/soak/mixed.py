@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import httpx
 import numpy as np
+from numpy.typing import NDArray
 
 from loadtest.client import KEEP_ALIVE
 from loadtest.planning import Asked
@@ -22,7 +23,7 @@ from loadtest.run import run as run_scenario
 from loadtest.scenarios import SCENARIOS
 from loadtest.soak import report
 from loadtest.soak.serving import Served, start
-from loadtest.soak.victim import TASKS
+from loadtest.soak.victim import INSIDE
 from loadtest.trends import LEAST, WARM_UP, trend, trends
 from loadtest.trends import TASKS as TASKS_QUANTITY
 from loadtest.visitors import read_bundle
@@ -84,13 +85,13 @@ class Browsing:
 async def run(bundle: Path, folder: Path, *, minutes: float = 30.0, rate: float = RATE) -> report.Section:
     """Raises `StartError`, and what a run of the scenario raises."""
     began = time.monotonic()
-    tasks = folder / "tasks"
+    inside = folder / "inside"
     served = await start(
         bundle,
         folder / "service.log",
         ["--batch-dir", str(folder / "batches"), "--log-level", "warning"],
         module="loadtest.soak.victim",
-        variables={TASKS: str(tasks), "HETLM_CACHE_MAX_ENTRIES": str(CACHE_ENTRIES)},
+        variables={INSIDE: str(inside), "HETLM_CACHE_MAX_ENTRIES": str(CACHE_ENTRIES)},
     )
     browsing = Browsing(served, read_bundle(bundle).pages)
     held: list[Sample] = []
@@ -115,15 +116,29 @@ async def run(bundle: Path, folder: Path, *, minutes: float = 30.0, rate: float 
         await served.end()
     if isinstance(ended, Exception):
         raise ended
-    lines = (await asyncio.to_thread(tasks.read_text)).splitlines()
-    found = [*(trends(held) or ()), *_tasks(lines)]
-    return _section(result, found, held, browsing, minutes, rate, time.monotonic() - began)
+    lines = (await asyncio.to_thread(inside.read_text)).splitlines()
+    told = np.array([[float(word) for word in line.split()] for line in lines])
+    found = [*(trends(held) or ()), *_tasks(told)]
+    return _section(result, found, held, told, browsing, minutes, rate, time.monotonic() - began)
 
 
-def _tasks(lines: Sequence[str]) -> list[Trend]:
-    table = np.array([[float(word) for word in line.split()] for line in lines])
-    kept = table[table[:, 0] >= table[0, 0] + WARM_UP * (table[-1, 0] - table[0, 0])]
+def _tasks(told: NDArray[np.float64]) -> list[Trend]:
+    kept = told[told[:, 0] >= told[0, 0] + WARM_UP * (told[-1, 0] - told[0, 0])]
     return [trend(TASKS_QUANTITY, kept[:, 0], kept[:, 1])] if len(kept) >= LEAST else []
+
+
+def _allocated(told: NDArray[np.float64]) -> list[list[float]]:
+    """Every ten seconds: the second, MiB that are allocated, MiB that were freed and are kept, Python's small objects
+    in thousands. None where the allocator does not tell."""
+    few = told[:: round(SAMPLE_SECONDS)]
+    return (
+        [
+            [round(at - told[0, 0]), round(held / 2**20, 1), round(kept / 2**20, 1), round(objects / 1_000, 1)]
+            for at, held, kept, objects in few[:, [0, 2, 3, 4]].tolist()
+        ]
+        if told.shape[1] > 2
+        else []
+    )
 
 
 def flat(trend: Trend) -> bool:
@@ -136,6 +151,7 @@ def _section(
     result: Result,
     found: Sequence[Trend],
     held: Sequence[Sample],
+    told: NDArray[np.float64],
     browsing: Browsing,
     minutes: float,
     rate: float,
@@ -179,6 +195,7 @@ def _section(
             "memory_mib": [
                 [round(one.time), round(one.memory / 2**20, 1), round(one.anonymous / 2**20, 1)] for one in held
             ],
+            "allocated_mib": _allocated(told),
             "looks_at_console_and_admin": browsing.looks,
             "batch": result.batch.model_dump(mode="json") if result.batch is not None else None,
             "latency_ms": result.counted.latency_ms.model_dump(mode="json"),

@@ -2,7 +2,7 @@
 
 SIGUSR1: the embedded engine's thread dies, of something that is not even an `Exception`, at the next batch that it is
 to compute. SIGUSR2: the clock of the day begins to jump, by days, at every look; or stops jumping. And to the file that
-`LOADTEST_TASKS` names, the number of the event loop's tasks is added every second.
+`LOADTEST_INSIDE` names, a line is added every second: the number of the event loop's tasks, what the allocator holds.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TypeVar
 
+from loadtest.soak.allocator import heap
+
 JUMPED = "looks at a clock that jumped:"
 DAYS = 100
 _DAY_SECONDS = 86_400.0
 
-TASKS = "LOADTEST_TASKS"
+INSIDE = "LOADTEST_INSIDE"
 _SECOND = 1.0
 
 T = TypeVar("T")
@@ -71,22 +73,25 @@ class Clock:
         return self._right() + self._draw.uniform(-DAYS, DAYS) * _DAY_SECONDS
 
 
-def counting(run: Callable[[Coroutine[object, object, T]], T], to: Path) -> Callable[[Coroutine[object, object, T]], T]:
-    """Wraps `asyncio.run`: every second a line with the loop's time and its number of tasks goes to `to`. No task of
-    its own does it."""
+def telling(run: Callable[[Coroutine[object, object, T]], T], to: Path) -> Callable[[Coroutine[object, object, T]], T]:
+    """Wraps `asyncio.run`: every second a line goes to `to`, the loop's time, its number of tasks and, where the
+    allocator tells, `Heap`'s numbers. No task of its own does it."""
+    read = heap()
 
-    async def counted(work: Coroutine[object, object, T]) -> T:
+    async def told(work: Coroutine[object, object, T]) -> T:
         loop = asyncio.get_running_loop()
 
-        def count() -> None:
+        def tell() -> None:
+            found = read() if read is not None else None
+            allocated = f" {found.held} {found.kept} {found.objects}" if found is not None else ""
             with to.open("a") as file:
-                print(f"{loop.time():.3f} {len(asyncio.all_tasks(loop))}", file=file)
-            loop.call_later(_SECOND, count)
+                print(f"{loop.time():.3f} {len(asyncio.all_tasks(loop))}{allocated}", file=file)
+            loop.call_later(_SECOND, tell)
 
-        count()
+        tell()
         return await work
 
-    return lambda work: run(counted(work))
+    return lambda work: run(told(work))
 
 
 def main() -> None:
@@ -99,8 +104,8 @@ def main() -> None:
     time.time = clock
     signal.signal(signal.SIGUSR1, lambda *_: bomb.light())
     signal.signal(signal.SIGUSR2, lambda *_: clock.turn())
-    if to := os.environ.get(TASKS):
-        asyncio.run = counting(asyncio.run, Path(to))  # type: ignore[assignment]
+    if to := os.environ.get(INSIDE):
+        asyncio.run = telling(asyncio.run, Path(to))  # type: ignore[assignment]
     hetlm()
 
 

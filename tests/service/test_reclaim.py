@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable
 
@@ -115,6 +118,23 @@ def test_it_waits_for_a_moment_without_requests() -> None:
     asyncio.run(go())
 
 
+def test_where_no_such_moment_comes_it_is_done_all_the_same() -> None:
+    async def go() -> None:
+        process = Process()
+        online = Online()
+        reclaim = Reclaim(
+            online.quiet, trim=process.trim, resident=lambda: process.resident, every=0.001, patience=0.02
+        )
+        async with reclaim.running():
+            with online.request():
+                process.resident += WORTH
+                await until(lambda: process.trims > 0)
+                assert process.resident == process.held
+        assert process.trims == 1
+
+    asyncio.run(go())
+
+
 def test_where_memory_is_not_told_nothing_happens() -> None:
     async def go() -> None:
         def unknown() -> int:
@@ -142,3 +162,27 @@ def test_the_real_function_and_the_real_number() -> None:
     assert trim is not None
     trim()
     assert 1 << 20 < resident() < 1 << 40
+
+
+def test_what_arrow_reads_and_writes_is_the_c_librarys_too() -> None:
+    """With `pyarrow.set_memory_pool` alone, Parquet files would still be written by Arrow's own allocator."""
+    code = """
+import sys
+from browsing.cli import main
+from service import cli, score_command
+assert "pyarrow" not in sys.modules, "loaded before it was told"
+cli.arrow_as_well()
+import service.app
+import pyarrow as pa
+import pyarrow.parquet as pq
+sink = pa.BufferOutputStream()
+pq.write_table(pa.table({"page": [f"/{n}" for n in range(1000)]}), sink, compression="zstd")
+pq.read_table(pa.BufferReader(sink.getvalue()))
+print(pa.system_memory_pool().max_memory() > 0, [
+    name for name in pa.supported_memory_backends() if name != "system"
+    and getattr(pa, f"{name}_memory_pool")().max_memory() > 0
+])
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "ARROW_DEFAULT_MEMORY_POOL"}
+    told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
+    assert told.stdout == "True []\n", told.stderr

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.soak.victim import DAYS, JUMPED, Bomb, Clock, Death, counting
+from loadtest.soak.allocator import heap
+from loadtest.soak.victim import DAYS, JUMPED, Bomb, Clock, Death, telling
 
 
 def test_a_bomb_goes_off_once() -> None:
@@ -31,14 +32,19 @@ def test_a_clock_jumps_until_it_is_told_to_stop(capfd: pytest.CaptureFixture[str
     assert capfd.readouterr().err == f"{JUMPED} 50\n"
 
 
-def test_tasks_are_counted_beside_the_work(tmp_path: Path) -> None:
+def test_tasks_and_memory_are_told_beside_the_work(tmp_path: Path) -> None:
     async def work() -> str:
+        large = bytearray(64 << 20)
         waiting = [asyncio.create_task(asyncio.sleep(60)) for _ in range(5)]
         await asyncio.sleep(1.2)
         for task in waiting:
             task.cancel()
+        del large
         return "done"
 
-    assert counting(asyncio.run, tmp_path / "tasks")(work()) == "done"
-    counts = [int(line.split()[1]) for line in (tmp_path / "tasks").read_text().splitlines()]
-    assert counts[:2] == [1, 6]
+    assert telling(asyncio.run, tmp_path / "inside")(work()) == "done"
+    lines = [line.split() for line in (tmp_path / "inside").read_text().splitlines()]
+    assert [int(line[1]) for line in lines[:2]] == [1, 6]
+    if heap() is not None:
+        held = [int(line[2]) for line in lines[:2]]
+        assert 64 << 20 <= held[1] - held[0] < 80 << 20
