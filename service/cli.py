@@ -12,7 +12,6 @@ from pydantic import ValidationError
 from rich.markup import escape
 
 from browsing.console import STDERR, fail, progress
-from service.reclaim import arrow_as_well
 
 if TYPE_CHECKING:
     from browsing.bundle import Bundle
@@ -108,7 +107,6 @@ def serve(
 
 def _run(flags: dict[str, object]) -> None:
     settings = _settings(flags)  # before the slow imports: a mistake is known at once
-    arrow_as_well()
 
     import transformers
 

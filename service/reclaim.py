@@ -37,12 +37,6 @@ def glibc_trim() -> Callable[[], object] | None:
     return lambda: trim(0)
 
 
-def arrow_as_well() -> None:
-    """Arrow takes its memory from the C library, so that it is given back with the rest: its own allocator keeps what
-    was freed for every thread that ever wrote a file. To be called before Arrow is loaded, which looks once."""
-    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-
-
 def resident() -> int:
     """Bytes of this process in memory. Raises `OSError` where the system does not say."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])

@@ -16,7 +16,6 @@ import typer
 from pydantic import ValidationError
 
 from browsing.console import STDERR, emit, fail, progress
-from service.reclaim import arrow_as_well
 
 if TYPE_CHECKING:
     from service.app import Service
@@ -179,8 +178,6 @@ def _run(
     settings: Settings,
     ray: str | None,
 ) -> tuple[_Scored, str]:
-    arrow_as_well()
-
     import transformers
 
     from browsing.bundle import Bundle, BundleError
