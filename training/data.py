@@ -14,6 +14,7 @@ from browsing.vocabulary import Vocabulary
 from training.batches import Example, cover, examples
 from training.dataset import Dataset, Sample
 from training.embeddings import encode
+from training.evaluation.metrics.bootstrap import groups_of
 from training.settings import Settings
 
 
@@ -34,6 +35,11 @@ class Split:
     def once(self) -> list[Example]:
         """The examples of `cover`: what is trained on where every token is scored."""
         return [self.examples[row] for row in self.cover]
+
+    @property
+    def owner(self) -> NDArray[np.int64]:
+        """The number of each sample's user, from 0 in the order of appearance, int64 [N]."""
+        return groups_of([sample.user_id for sample in self.samples])
 
     @property
     def tokens(self) -> NDArray[np.int64]:

@@ -13,20 +13,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
 from training.batches import Example
 from training.hetlm.keeping import Version
+from training.owners import Floats, Ints, summed_by_user, users_among, within_one_error
 from training.predictors import Weights, load_weights
 from training.scoring import target_nats
 
 LAMBDAS = (0.0, 0.25, 0.5, 0.75, 1.0)
 FEW = 100
 """Clusters with fewer selection users than this choose one lambda together."""
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,9 +41,11 @@ def interpolate(
     bases: Sequence[Version],
     own: Ints,
     select: Sequence[Example],
+    owner: Ints,
     advance: Callable[[float], None] = lambda n: None,
 ) -> Interpolated:
-    """Choose every cluster's lambda on the selection users, [S] of clusters `own`. `model` lends its architecture.
+    """Choose every cluster's lambda on the selection users' samples, [S] of clusters `own` and users `owner`. `model`
+    lends its architecture.
 
     The base is the one with the lowest loss on all of them. Without selection users the versions stay as they are.
     """
@@ -54,7 +53,7 @@ def interpolate(
         return Interpolated(list(versions), [1.0] * len(versions), bases[0].name)
     base = min(bases, key=lambda version: float(version.nats.sum()))
     curves = [_curve(model, version, base, select, advance) for version in versions]
-    lambdas = choose(curves, own)
+    lambdas = choose(curves, own, owner)
     chosen = [
         _at(version, base, value, curve[:, LAMBDAS.index(value)])
         for version, curve, value in zip(versions, curves, lambdas, strict=True)
@@ -62,37 +61,39 @@ def interpolate(
     return Interpolated(chosen, lambdas, base.name)
 
 
-def choose(nats: Sequence[Floats], own: Ints, few: int = FEW) -> list[float]:
-    """Each cluster's lambda. `nats[k]`: float64 [S, lambdas], all selection users under cluster k at each lambda.
+def choose(nats: Sequence[Floats], own: Ints, owner: Ints, few: int = FEW) -> list[float]:
+    """Each cluster's lambda. `nats[k]`: float64 [S, lambdas], all selection samples under cluster k at each lambda;
+    `own`, `owner` [S]: their clusters and users.
 
     One-standard-error rule: the smallest lambda whose mean loss is at most one standard error of the paired difference
-    above the best one's. Clusters of fewer than `few` users are pooled.
+    above the best one's, over users, who may have several samples. Clusters of fewer than `few` users are pooled; a
+    user whose samples are of several clusters is one of each.
     """
-    groups = [[k] for k in range(len(nats)) if int((own == k).sum()) >= few]
-    if small := [k for k in range(len(nats)) if int((own == k).sum()) < few]:
+    users = [users_among(owner[own == k]) for k in range(len(nats))]
+    groups = [[k] for k, number in enumerate(users) if number >= few]
+    if small := [k for k, number in enumerate(users) if number < few]:
         groups.append(small)
     lambdas = [0.0] * len(nats)
     for group in groups:
         losses = np.concatenate([nats[k][own == k] for k in group])
+        by_user = summed_by_user(losses, np.concatenate([owner[own == k] for k in group]))
         for k in group:
-            lambdas[k] = LAMBDAS[_smallest(losses)]
+            lambdas[k] = LAMBDAS[_smallest(by_user)]
     return lambdas
 
 
 def _smallest(losses: Floats) -> int:
-    """The first column of `losses` [n, lambdas] that cannot be told from the best; 0 for no user."""
+    """The first column of `losses` [users, lambdas] that cannot be told from the best; 0 for fewer than two users."""
     if len(losses) < 2:
         return 0
     best = int(losses.mean(0).argmin())
-    difference = losses - losses[:, best : best + 1]
-    error = difference.std(0, ddof=1) / np.sqrt(len(losses))
-    return int(np.flatnonzero(difference.mean(0) <= error)[0])
+    return int(np.flatnonzero(within_one_error(losses - losses[:, best : best + 1]))[0])
 
 
 def _curve(
     model: nn.Module, version: Version, base: Version, select: Sequence[Example], advance: Callable[[float], None]
 ) -> Floats:
-    """The selection users' nats at every lambda, float64 [S, lambdas]. No weights are kept."""
+    """The selection samples' nats at every lambda, float64 [S, lambdas]. No weights are kept."""
     columns = []
     for value in LAMBDAS:
         if value == 0.0 or version.name == base.name:

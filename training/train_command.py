@@ -83,9 +83,9 @@ def train(
 
       hetlm train data/shop --out bundles/shop --preset demo
 
-      hetlm train data/shop --out bundles/mixture --method mixture
+      hetlm train data/shop --out bundles/paper --method hetlm
 
-      hetlm train data/shop --out bundles/markov --start markov --losses scaled --clusters 4
+      hetlm train data/shop --out bundles/scaled --method hetlm --start markov --losses scaled --clusters 4
 
       hetlm train data/shop --out bundles/one --method single
 

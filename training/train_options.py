@@ -29,7 +29,7 @@ Start = Annotated[
     settings.Start | None,
     typer.Option(
         help="First clusters. kmeans: on the embeddings. markov: a mixture of Markov chains, which finds kinds of "
-        "visitors where page names say little. By default kmeans, and markov for the mixture.",
+        "visitors where page names say little. By default markov for mixture and token, else kmeans.",
         rich_help_panel=METHOD,
     ),
 ]
@@ -37,7 +37,7 @@ Losses = Annotated[
     settings.Losses | None,
     typer.Option(
         help="paper: as printed, with summed log-likelihoods. scaled: per token, and a separation term that does "
-        "not saturate. By default paper.",
+        "not saturate. By default scaled for the mixture, which always scores per token, else paper.",
         rich_help_panel=METHOD,
     ),
 ]
@@ -66,15 +66,23 @@ Decay = Annotated[
     typer.Option(
         min=0,
         max=1,
-        help="Weight of a session relative to the next newer one (0.8, or chosen with the encoder).",
+        help="Weight of a session relative to the next newer one. By default 1 or 0.8, as held-out users prefer, for "
+        "the mixture and with --encoder auto, else 0.8.",
         rich_help_panel=METHOD,
     ),
 ]
 Alpha = Annotated[
     float | None,
-    typer.Option(min=0, help="Weight of L2 (sure assignments) at the end; it rises from 0.", rich_help_panel=METHOD),
+    typer.Option(
+        min=0,
+        help="hetlm: weight of L2 (sure assignments) at the end; it rises from 0 (paper 2, scaled 0.1).",
+        rich_help_panel=METHOD,
+    ),
 ]
-Beta = Annotated[float | None, typer.Option(min=0, help="Weight of L3 (clusters apart).", rich_help_panel=METHOD)]
+Beta = Annotated[
+    float | None,
+    typer.Option(min=0, help="hetlm: weight of L3 (clusters apart; paper 1, scaled 0.1).", rich_help_panel=METHOD),
+]
 Preset = Annotated[str, typer.Option(help=f"The predictors: {', '.join(PRESETS)}.", rich_help_panel=PREDICTORS)]
 Checkpoint = Annotated[
     str | None,
@@ -138,7 +146,10 @@ Dropout = Annotated[
     ),
 ]
 TuneEpochs = Annotated[
-    int | None, typer.Option(min=0, help="Epochs of actor-critic fine-tuning.", rich_help_panel=TUNING)
+    int | None,
+    typer.Option(
+        min=0, help="Epochs of fine-tuning; mixture: rounds of expectation-maximisation.", rich_help_panel=TUNING
+    ),
 ]
 TuneBatchSize = Annotated[int | None, typer.Option(min=1, rich_help_panel=TUNING)]
 PredictorLearningRate = Annotated[float | None, typer.Option(min=0, rich_help_panel=TUNING)]
@@ -148,17 +159,28 @@ SelectorWeightDecay = Annotated[float | None, typer.Option(min=0, rich_help_pane
 Critic = Annotated[
     settings.Scored | None,
     typer.Option(
-        help="Tokens in the critics' loss: the next session's (the paper's), or the history's too.",
+        help="Tokens in the predictors' loss. target: the next session's (the paper's). all: the history's too. By "
+        "default all for the mixture, which needs it, else target.",
         rich_help_panel=TUNING,
     ),
 ]
 Temperature = Annotated[
     float | None,
-    typer.Option(min=1, help="How unsure the selector begins (1: as sure as it is).", rich_help_panel=TUNING),
+    typer.Option(
+        min=1,
+        help="hetlm, kmeans, token: how unsure the selector begins (1: as sure as it is); by default 2 for hetlm, "
+        "else 1.",
+        rich_help_panel=TUNING,
+    ),
 ]
 Smoothing = Annotated[
     float | None,
-    typer.Option(min=0, max=0.99, help="Label smoothing of the start.", rich_help_panel=TUNING),
+    typer.Option(
+        min=0,
+        max=0.99,
+        help="hetlm, kmeans, token: label smoothing of the start; by default 0.1 for hetlm, else 0.",
+        rich_help_panel=TUNING,
+    ),
 ]
 Hold = Annotated[
     int | None,
@@ -192,7 +214,7 @@ LimitBatches = Annotated[
 Precision = Annotated[
     settings.Precision,
     typer.Option(
-        help="fp32; bf16 or fp16 (GPU only): forward passes in half precision, weights in fp32.",
+        help="fp32, bf16, or fp16 (GPU only). bf16, fp16: forward passes in half precision, weights in fp32.",
         rich_help_panel=RUNNING,
     ),
 ]

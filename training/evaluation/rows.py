@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -20,9 +20,12 @@ from training.evaluation.metrics.lengths import Likeliest
 from training.evaluation.metrics.loss import Loss
 from training.evaluation.metrics.pages import UNKNOWN, Flags, Floats, Ints, PageScores, page_scores, pages_of
 from training.evaluation.metrics.probabilities import Probabilities, happenings
+from training.evaluation.metrics.text import TextScores
 from training.evaluation.result import Decode, LengthMetrics
 
 Pages = tuple[str, ...]
+Text = Callable[[Sequence[Pages], Sequence[Pages]], TextScores]
+"""(generated, actual) -> what the sessions are worth as text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +45,16 @@ class Site:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Judged:
-    """One decode's sessions and their scores, [N] each; `lengths` by the fields of `LengthMetrics`."""
+    """The scores of one decode's sessions, [N] each; `lengths` by the fields of `LengthMetrics`; `text`: where it was
+    asked for."""
 
-    sessions: list[Pages]
     scores: dict[str, Floats]
     lengths: dict[str, Floats]
     predicted: dict[str, Flags]
+    text: TextScores | None
 
     @classmethod
-    def of(cls, samples: Sequence[Sample], answers: Sequence[Forecast], site: Site) -> Self:
+    def of(cls, samples: Sequence[Sample], answers: Sequence[Forecast], site: Site, text: Text | None = None) -> Self:
         scores, lengths = [], []
         for sample, answer in zip(samples, answers, strict=True):
             seen = frozenset(page for pages in sample.history for page in pages)
@@ -58,10 +62,10 @@ class Judged:
             lengths.append(_lengths(answer, sample, seen, site.vocabulary))
         sessions = [answer.next_session for answer in answers]
         return cls(
-            sessions=sessions,
             scores={name: np.array([getattr(s, name) for s in scores]) for name in PageScores.__slots__},
             lengths=dict(zip(LengthMetrics.model_fields, np.array(lengths, np.float64).T, strict=True)),
             predicted=happenings(site.groups(), sessions),
+            text=None if text is None else text(sessions, [sample.next_session for sample in samples]),
         )
 
 
@@ -73,7 +77,6 @@ class Judgement:
 
     users: Ints
     clusters: Ints
-    actual: list[Pages]
     decode: Decode
     judged: dict[Decode, Judged]
     ranking: Floats
@@ -96,6 +99,7 @@ class Judgement:
         calibration: Calibration | None = None,
         thresholds: Mapping[str, Threshold] | None = None,
         loss: Loss | None = None,
+        text: Text | None = None,
     ) -> Self:
         """Judge answer i of every decode against sample i; the decodes' answers differ in `next_session` alone.
 
@@ -111,9 +115,8 @@ class Judgement:
         return cls(
             users=groups_of([sample.user_id for sample in samples]),
             clusters=np.array(clusters, np.int64),
-            actual=actual,
             decode=decode,
-            judged={name: Judged.of(samples, own, site) for name, own in answers.items()},
+            judged={name: Judged.of(samples, own, site, text) for name, own in answers.items()},
             ranking=np.array(
                 [
                     ranking.ranking_scores(pages, session, site.vocabulary)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -25,13 +26,13 @@ from training.evaluation.forecasts import decoded_forecasts, silent
 from training.evaluation.machine import Stages, machine, peak_memory_mib
 from training.evaluation.metrics.bootstrap import RESAMPLES
 from training.evaluation.metrics.loss import Loss
-from training.evaluation.metrics.text import bert_score, bleu
+from training.evaluation.metrics.text import TextScores
 from training.evaluation.models import OWN, BundleModel, Forecasts, baseline_forecasts
-from training.evaluation.result import Decode, Evaluation, Row, Settings, TextMetrics
+from training.evaluation.result import Decode, Evaluation, Row, Settings
 from training.evaluation.returning import RETURN_USERS, Followed, measure
 from training.evaluation.routing import assign
-from training.evaluation.rows import Judgement, Pages, Site
-from training.evaluation.summary import Sampling, Text, rows
+from training.evaluation.rows import Judgement, Site
+from training.evaluation.summary import Sampling, rows
 from training.evaluation.users import per_user, users_path
 from training.evaluation.validation import (
     THRESHOLD_USERS,
@@ -154,11 +155,11 @@ def evaluation(
             calibration=calibration,
             thresholds=thresholds(forecasts.answers[1], validation, site, calibration),
             loss=forecasts.loss,
+            text=partial(TextScores.of, encoder=SbertEncoder() if plan.bert else None),
         )
         names = [cluster.name for cluster in bundle.manifest.clusters] if encoder else []
-        text = _text(SbertEncoder() if plan.bert else None)
         sampling = Sampling(plan.resamples, options.seed)
-        per_cluster, combined = rows(judgement, names, sampling, text)
+        per_cluster, combined = rows(judgement, names, sampling)
         within = None
         if returns is not None:
             answers = next(iter(forecasts.answers[3].values()))
@@ -257,19 +258,6 @@ def _forecasts(
         return baseline_forecasts(plan.model, dataset, groups, options.seed, stages)
     except ValueError as error:
         raise EvaluationError(str(error)) from error
-
-
-def _text(encoder: SbertEncoder | None) -> Text:
-    """BLEU of sessions, and BERTScore where an encoder is given."""
-
-    def measure(generated: Sequence[Pages], actual: Sequence[Pages]) -> TextMetrics:
-        own = bleu(generated, actual)
-        if encoder is None:
-            return TextMetrics(bleu=own)
-        precision, recall, f1 = bert_score(generated, actual, encoder)
-        return TextMetrics(bleu=own, bert_precision=precision, bert_recall=recall, bert_f1=f1)
-
-    return measure
 
 
 def _site(bundle: Bundle, dataset: Dataset, samples: Sequence[Sample], model: str) -> Site:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from training.evaluation.metrics import probabilities as chances
 from training.evaluation.metrics.figures import Figures
 from training.evaluation.metrics.pages import Flags, Floats
 from training.evaluation.metrics.ranking import NAMES
+from training.evaluation.metrics.text import BERT
 from training.evaluation.result import (
     Decision,
     Decode,
@@ -28,13 +29,10 @@ from training.evaluation.result import (
     TextMetrics,
     VarianceMetrics,
 )
-from training.evaluation.rows import Judged, Judgement, Pages
+from training.evaluation.rows import Judged, Judgement
 
 VARIANCES = {"hr": "hr", "ioa": "ioa", "iog": "iop", "iou": "iou"}
 """Field of `VarianceMetrics`: the score it is the variance of."""
-
-Text = Callable[[Sequence[Pages], Sequence[Pages]], TextMetrics]
-"""(generated, actual) -> metrics of them as text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,30 +43,27 @@ class Sampling:
     seed: int = 0
 
 
-def rows(
-    judgement: Judgement, names: Sequence[str], sampling: Sampling = Sampling(), text: Text | None = None
-) -> tuple[tuple[Row, ...], Row]:
+def rows(judgement: Judgement, names: Sequence[str], sampling: Sampling = Sampling()) -> tuple[tuple[Row, ...], Row]:
     """(one row per cluster that has a sample, the combined row over all samples alike). `names`: the clusters'.
 
     No names: no clusters, and the combined row alone.
     """
     present = np.unique(judgement.clusters) if names else ()
     per_cluster = tuple(
-        _Summary(judgement, judgement.clusters == cluster, sampling, text).row(int(cluster), names[cluster])
+        _Summary(judgement, judgement.clusters == cluster, sampling).row(int(cluster), names[cluster])
         for cluster in present
     )
     everybody = np.ones(len(judgement.clusters), bool)
-    return per_cluster, _Summary(judgement, everybody, sampling, text).row(None, "Combined")
+    return per_cluster, _Summary(judgement, everybody, sampling).row(None, "Combined")
 
 
 class _Summary:
     """The metrics over the samples that `members` [N] marks; at least one."""
 
-    def __init__(self, judgement: Judgement, members: Flags, sampling: Sampling, text: Text | None) -> None:
+    def __init__(self, judgement: Judgement, members: Flags, sampling: Sampling) -> None:
         self._judgement = judgement
         self._members = members
         self._sampling = sampling
-        self._text = text
         self._places = np.flatnonzero(members)
         figures = self._figures()
         self._point = figures.point()
@@ -131,6 +126,11 @@ class _Summary:
             figures.confusion(f"{prefix}outcomes.{outcome}", predicted[members], happened)
         for name, values in judged.lengths.items():
             figures.ratio(f"{prefix}lengths.{name}", values[members])
+        if judged.text is not None:
+            figures.bleu(f"{prefix}text.bleu", judged.text.overlaps.among(members))
+            if (bert := judged.text.bert) is not None:
+                for column, name in enumerate(BERT):
+                    figures.ratio(f"{prefix}text.{name}", bert[members, column])
 
     def _kinds(self, outcome: str) -> dict[str, Floats]:
         """The outcome's probabilities, raw and, where there is a calibration, calibrated."""
@@ -141,10 +141,6 @@ class _Summary:
     def _generation(self, decode: Decode) -> Generation:
         judged, prefix = self._judgement.judged[decode], f"{decode}/"
         point = _part(self._point, prefix)
-        text = None
-        if self._text is not None:
-            sessions, actual = judged.sessions, self._judgement.actual
-            text = self._text([sessions[i] for i in self._places], [actual[i] for i in self._places])
         return Generation(
             pages=PageMetrics(**_part(point, "pages.")),
             variance=VarianceMetrics(**_part(point, "variance.")),
@@ -153,7 +149,7 @@ class _Summary:
                 for outcome, predicted in judged.predicted.items()
             },
             lengths=LengthMetrics(**_part(point, "lengths.")),
-            text=text,
+            text=None if judged.text is None else TextMetrics(**_part(point, "text.")),
             intervals=_part(self._intervals, prefix),
         )
 

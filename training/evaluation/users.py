@@ -19,6 +19,8 @@ from training.evaluation.rows import Judgement
 
 KEYS = ("user", "sample")
 SUFFIX = ".users.parquet"
+HAPPENED, PREDICTED, DECIDED = ".happened", ".predicted", ".decided"
+"""Ends of the names of an outcome's columns: it happened, the session holds it, its score reaches the threshold."""
 DIGEST = 16
 """Bytes of a user's hash."""
 
@@ -42,9 +44,10 @@ def pseudonyms(samples: Sequence[Sample], dataset_sha256: str) -> tuple[list[str
 
 def per_user(judgement: Judgement, samples: Sequence[Sample], dataset_sha256: str) -> pl.DataFrame:
     """One row per sample: `user`, `sample`, `cluster`; per decode its page metrics and `pages`, the number of distinct
-    pages generated, as `consensus.iou`; ranking metrics; which of the likeliest pages came true (`lengths.py`); `nats`
-    and `tokens`; per outcome `cart.raw`, `cart.calibrated` and `cart.happened`. Sorted by user, so that the order tells
-    nothing either."""
+    pages generated, as `consensus.iou`, per outcome whether its session holds it, as `consensus.cart.predicted`, what
+    BLEU sums (`bleu.py`) and, where asked for, BERTScores; ranking metrics; which of the likeliest pages came true
+    (`lengths.py`); `nats` and `tokens`; per outcome `cart.raw`, `cart.calibrated`, `cart.happened`, and with a
+    threshold `cart.decided`: whether the score reaches it. Sorted by user, so that the order tells nothing either."""
     names, numbers = pseudonyms(samples, dataset_sha256)
     columns: dict[str, Sequence[object] | Floats | Flags | Ints | pl.Series] = {
         "user": names,
@@ -54,12 +57,15 @@ def per_user(judgement: Judgement, samples: Sequence[Sample], dataset_sha256: st
     for decode, judged in judgement.judged.items():
         columns |= {f"{decode}.{name}": values for name, values in judged.scores.items()}
         columns[f"{decode}.pages"] = judged.lengths["generated_pages"]
+        columns |= {f"{decode}.{outcome}{PREDICTED}": flags for outcome, flags in judged.predicted.items()}
+        columns |= {} if judged.text is None else judged.text.columns(decode)
     columns |= {f"ranking.{name}": judgement.ranking[:, column] for column, name in enumerate(NAMES)}
     columns |= judgement.likeliest.columns()
     if judgement.loss is not None:
         columns |= {"nats": judgement.loss.nats, "tokens": judgement.loss.tokens}
     for outcome, happened in judgement.happened.items():
-        columns[f"{outcome}.happened"] = happened
+        columns[outcome + HAPPENED] = happened
+    columns |= {outcome + DECIDED: flags for outcome, flags in judgement.decided.items()}
     for outcome, raw in judgement.probabilities.raw.items():
         columns[f"{outcome}.raw"] = raw
     for outcome, calibrated in judgement.probabilities.calibrated.items():

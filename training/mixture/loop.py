@@ -88,6 +88,7 @@ def explain(
     shared: nn.Module,
     train: Sequence[Example],
     select: Sequence[Example],
+    owner: Ints,
     start: Floats,
     run: Run,
     after_epoch: AfterEpoch,
@@ -96,7 +97,8 @@ def explain(
 ) -> Explained:
     """Run EM for `tune_epochs` rounds from the responsibilities `start` [N, K]; goes on from the last finished round.
 
-    `cover`: rows of the training samples that the M step learns from, by default all (see `training.batches.cover`).
+    `owner` [S]: users of the selection samples; clusters are merged where it costs them nothing. `cover`: rows of the
+    training samples that the M step learns from, by default all (see `training.batches.cover`).
 
     The shared predictor is every cluster's version 0. What is kept is the round, and in it per cluster the version,
     with the lowest loss on the selection users, each routed by the posterior given the history.
@@ -129,7 +131,7 @@ def explain(
             held = read(clusters.predictors, select, advance=advance)
             seen = read(clusters.predictors, train, advance=advance)
         temper = _reassign(clusters, seen, held)
-        held, seen = _merge(clusters, seen, held, temper, train, select)
+        held, seen = _merge(clusters, seen, held, temper, train, select, owner)
         temper = _reassign(clusters, seen, held)
         own = _own(held, clusters.weights, temper)
         after = (clusters.origins[k] for k in clusters.resp.argmax(1).tolist())
@@ -233,6 +235,7 @@ def _merge(
     temper: float,
     train: Sequence[Example],
     select: Sequence[Example],
+    owner: Ints,
 ) -> tuple[Evidence, Evidence]:
     """Merge pairs of clusters as long as it costs the selection users nothing. Returns the evidence (held, seen)."""
     merged = True
@@ -251,7 +254,7 @@ def _merge(
             weighed[i] = sum(shares)
             now = routed_nats(held, _own(held, clusters.weights, temper))
             then = routed_nats(after, _own(after, weighed[kept], temper))
-            if not costs_nothing(now, then):
+            if not costs_nothing(now, then, owner):
                 continue
             STDERR.print(f"clusters {i} and {j} explain the same users: merged, {len(kept)} remain")
             group = clusters.critics[i].param_groups[0]

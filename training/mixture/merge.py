@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from training.mixture.evidence import Floats, Ints
+from training.owners import Floats, Ints, summed_by_user, within_one_error
 
 PAIRS = 3
 """Most alike pairs that are tried per round."""
@@ -59,11 +59,9 @@ def average(models: Sequence[Mapping[str, Tensor]], shares: Sequence[float]) -> 
     }
 
 
-def costs_nothing(before: Floats, after: Floats) -> bool:
-    """Whether per-user losses [N] after a change cannot be told from those before: the mean difference is at most one
-    standard error above zero. Without users nothing is known, and nothing merged."""
-    difference = after - before
-    if len(difference) < 2:
-        return False
-    error = float(difference.std(ddof=1) / np.sqrt(len(difference)))
-    return float(difference.mean()) <= error
+def costs_nothing(before: Floats, after: Floats, owner: Ints) -> bool:
+    """Whether samples' losses [N] after a change cannot be told from those before: the mean difference over their users
+    `owner` [N] is at most one standard error above zero. Of fewer than two users nothing is known, and nothing merged.
+    """
+    difference = summed_by_user(after - before, owner)
+    return len(difference) > 1 and bool(within_one_error(difference))

@@ -125,11 +125,13 @@ def difference(found: Difference | None) -> str:
 
 
 def iou(measured: Measured) -> Floats | None:
-    """IoU per next session [N], of the decode that the result stands for."""
+    """Mean IoU of every user's next sessions [U], users in the order of their hashes; of the decode that the result
+    stands for."""
     name = f"{measured.result.settings.decode}.iou"
     if measured.users is None or name not in measured.users.columns:
         return None
-    values: Floats = measured.users[name].cast(pl.Float64).to_numpy()
+    means = measured.users.group_by("user").agg(pl.col(name).cast(pl.Float64).mean()).sort("user")
+    values: Floats = means[name].to_numpy()
     return values
 
 
@@ -169,7 +171,7 @@ def _cluster_row(row: Row, outcomes: list[str]) -> tuple[str, ...]:
 
 
 def over_users(story: Story) -> Section:
-    """The distribution over users of IoU, against the single model."""
+    """The distribution over users of their mean IoU, against the single model."""
     title = "IoU over users, against the single model"
     own, single = story.own, story.single
     if own is None:
@@ -184,14 +186,16 @@ def over_users(story: Story) -> Section:
     names = (story.name(own), story.name(single))
     series = [(np.histogram(values, BINS)[0] / len(values)).tolist() for values in (mine, theirs)]
     words = [
-        f"IoU is 0 for {percent((mine == 0).mean())} of the sessions with {names[0]}, and for "
+        f"IoU is 0 for {percent((mine == 0).mean())} of the users with {names[0]}, and for "
         f"{percent((theirs == 0).mean())} with {names[1]}; it is above one half for {percent((mine > 0.5).mean())} and "
         f"{percent((theirs > 0.5).mean())}."
     ]
+    if own.users is not None and len(mine) < len(own.users):
+        words.append("A user with several next sessions counts once, with the mean of their IoU.")
     if single.differences:
         gap = mine - theirs
         words.append(
-            f"Session by session, ours is better for {percent((gap > 1e-12).mean())}, worse for "
+            f"User by user, ours is better for {percent((gap > 1e-12).mean())}, worse for "
             f"{percent((gap < -1e-12).mean())}, and the same for the others."
         )
     if (worst := single.differences.get("worst_decile.nats_per_page")) is not None:
@@ -200,9 +204,9 @@ def over_users(story: Story) -> Section:
             f"and {number(worst.reference)} with the single model; the difference is {difference(worst)}, "
             f"{worst.verdict}."
         )
-    alt = f"Share of the sessions by IoU, in steps of 0.1, for {names[0]} and {names[1]}"
-    svg = figures.shares(alt, BINS, series, "IoU of a session", "share of the sessions")
-    figure = Figure(svg, "How IoU is spread over users' next sessions", ((0, names[0]), (1, names[1])))
+    alt = f"Share of the users by IoU, in steps of 0.1, for {names[0]} and {names[1]}"
+    svg = figures.shares(alt, BINS, series, "IoU of a user", "share of the users")
+    figure = Figure(svg, "How IoU is spread over users", ((0, names[0]), (1, names[1])))
     table = Table(
         "The same in numbers",
         ("IoU", *names),

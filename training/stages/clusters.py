@@ -47,7 +47,7 @@ def explained_users(
     first = markov_start(mixture, data.train.samples, data.select.samples, data.vocabulary).train
     train, select = data.train, data.select
     start = first.astype(np.float64)
-    return explain(model, train.examples, select.examples, start, run, after_epoch, hardware, train.cover)
+    return explain(model, train.examples, select.examples, select.owner, start, run, after_epoch, hardware, train.cover)
 
 
 def tuned_clusters(
@@ -139,13 +139,14 @@ def moved_back(
 ) -> Tuned:
     """Move the kept predictors towards the better of the shared and the single one."""
     load_weights(model, pretrained.weights)
-    pairs = [e.pair for e in data.select.examples]
+    select = data.select
+    pairs = [e.pair for e in select.examples]
     shared = Version(SHARED, 0, pretrained.weights, target_nats(model, pairs)[0])
     own = tuned.selector.probabilities(torch.from_numpy(embedded.select)).argmax(1).numpy()
     system = tuned.system
     with progress("interpolating", 3 * len(pairs) * len(system.versions), "samples") as advance:
-        moved = interpolate(model, system.versions, [shared, single], own, data.select.examples, advance)
-    total = max(int(data.select.tokens.sum()), 1)
+        moved = interpolate(model, system.versions, [shared, single], own, select.examples, select.owner, advance)
+    total = max(int(select.tokens.sum()), 1)
     loss = sum(float(v.nats[own == k].sum()) for k, v in enumerate(moved.versions)) / total
     run.log(
         {

@@ -20,8 +20,10 @@ from training.dataset import Dataset
 from training.evaluation import run, validation
 from training.evaluation.compare.command import compare
 from training.evaluation.compare.comparison import Comparison
+from training.evaluation.metrics import text
+from training.evaluation.metrics.bleu import Bleu, Overlaps
 from training.evaluation.metrics.loss import pairs, predictor_nats
-from training.evaluation.metrics.text import bleu
+from training.evaluation.metrics.pages import Floats
 from training.evaluation.result import Evaluation
 from training.evaluation.routing import pooled, questions
 from training.evaluation.users import users_path
@@ -155,25 +157,40 @@ def test_text_metrics_are_measured_on_the_decoded_sessions(
 ) -> None:
     asked: list[tuple[Sequence[Sequence[str]], Sequence[Sequence[str]]]] = []
 
-    def score(
-        generated: Sequence[Sequence[str]], actual: Sequence[Sequence[str]], encoder: object
-    ) -> tuple[float, float, float]:
+    def score(generated: Sequence[Sequence[str]], actual: Sequence[Sequence[str]], encoder: object) -> Floats:
         asked.append((generated, actual))
-        return 0.1, 0.2, 0.3
+        return np.tile([0.125, 0.25, 0.375], (len(actual), 1))
 
-    monkeypatch.setattr(run, "bert_score", score)
+    monkeypatch.setattr(text, "bert_score", score)
     monkeypatch.setattr(run, "SbertEncoder", tiny.TinyEncoder)
-    plan = run.Plan(model="fallback", options=OPTIONS, resamples=0, validation=0, bert=True)
-    combined = run.evaluation(own, data, None, plan)[0].combined
+    plan = run.Plan(model="fallback", options=OPTIONS, resamples=20, validation=0, bert=True)
+    document, frame = run.evaluation(own, data, None, plan)
+    combined = document.combined
     assert combined.text is not None
-    assert (combined.text.bert_precision, combined.text.bert_recall, combined.text.bert_f1) == (0.1, 0.2, 0.3)
+    assert (combined.text.bert_precision, combined.text.bert_recall, combined.text.bert_f1) == (0.125, 0.25, 0.375)
     actual = [sample.next_session for sample in data.samples("test")]
-    assert combined.text.bleu == bleu(asked[0][0], actual)
+    assert combined.text.bleu == bleu(*asked[0])
     assert [truth for _, truth in asked] == [actual, actual]  # one per decode
     assert asked[0][0] != asked[1][0]
     other = combined.others["greedy"].text
     assert other is not None
-    assert other.bleu == bleu(asked[1][0], actual) != combined.text.bleu
+    assert other.bleu == bleu(*asked[1]) != combined.text.bleu
+    for row in (combined, combined.others["greedy"]):
+        assert row.text is not None
+        low, high = row.intervals["text.bleu"]
+        assert low <= row.text.bleu <= high
+        assert row.intervals["text.bert_f1"] == (0.375, 0.375)
+    for decode in ("consensus", "greedy"):  # and all of it stands in the values per user
+        assert Overlaps.read(frame, decode) is not None
+        assert frame[f"{decode}.bert_f1"].to_list() == [0.375] * frame.height
+        assert (
+            frame[f"{decode}.cart.predicted"].sum()
+            == (combined if decode == "consensus" else combined.others["greedy"]).outcomes["cart"].predicted
+        )
+
+
+def bleu(generated: Sequence[Sequence[str]], actual: Sequence[Sequence[str]]) -> float:
+    return float(Bleu.of(Overlaps.of(generated, actual)).under(np.ones((1, len(actual))))[0])
 
 
 def hetlm_compare(*arguments: str | Path) -> Result:

@@ -7,16 +7,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sacrebleu.metrics.bleu import BLEU
 
 from browsing.calibration import Calibration, OutcomeCalibration
 from browsing.forecast import Forecast, OutcomeForecast, Question
 from tests import tiny
 from tests.training.evaluation.site import sample
 from training.dataset import Sample
+from training.evaluation.metrics.bleu import Overlaps
 from training.evaluation.metrics.decisions import Threshold
 from training.evaluation.metrics.loss import Loss
-from training.evaluation.result import Decode, TextMetrics
-from training.evaluation.rows import Judgement, Site
+from training.evaluation.metrics.text import TextScores
+from training.evaluation.result import Decode
+from training.evaluation.rows import Judgement, Site, Text
 from training.evaluation.summary import Sampling, rows
 
 WORDS = tiny.vocabulary()
@@ -38,6 +41,7 @@ def judged(
     calibration: Calibration | None = None,
     thresholds: Mapping[str, Threshold] | None = None,
     names: Sequence[str] | None = None,
+    text: Text | None = None,
 ) -> Judgement:
     samples: list[Sample] = []
     questions: list[Question] = []
@@ -58,6 +62,7 @@ def judged(
         calibration=calibration,
         thresholds=thresholds,
         loss=loss,
+        text=text,
     )
 
 
@@ -256,12 +261,27 @@ def test_samples_of_one_user_are_resampled_together() -> None:
     assert many.intervals["pages.iou"] == pytest.approx(once.intervals["pages.iou"])
 
 
-def test_text_metrics_see_each_rows_sessions() -> None:
-    def measure(generated: Sequence[Sequence[str]], actual: Sequence[Sequence[str]]) -> TextMetrics:
-        return TextMetrics(bleu=float(10 * len(generated) + (generated[0] == actual[0])))
+def test_text_metrics_are_each_rows_own_and_have_intervals() -> None:
+    def measure(generated: Sequence[Sequence[str]], actual: Sequence[Sequence[str]]) -> TextScores:
+        bert = np.repeat(np.array([[float(len(session)) for session in generated]]).T / 10, 3, axis=1)
+        return TextScores(Overlaps.of(generated, actual), bert)
 
-    (lookers, buyers), combined = rows(judged(), NAMES, text=measure)
-    assert [row.text.bleu if row.text else None for row in (lookers, buyers, combined)] == [20.0, 20.0, 40.0]
+    people = [*USERS] * 10
+    (lookers, buyers), combined = rows(judged(people, text=measure), NAMES, Sampling(200))
+    for row, members in ((lookers, (0, 1)), (buyers, (2, 3)), (combined, (0, 1, 2, 3))):
+        generated = [" ".join(user[0]) for user in people if USERS.index(user) in members]
+        actual = [" ".join(user[2]) for user in people if USERS.index(user) in members]
+        longest = max(len(session.split()) for session in actual)
+        expected = BLEU(tokenize="none", max_ngram_order=longest, force=True).corpus_score(generated, [actual]).score
+        assert row.text is not None
+        assert row.text.bleu == pytest.approx(expected)
+        assert row.text.bert_f1 == pytest.approx(np.mean([len(USERS[i][0]) / 10 for i in members]))
+        assert {"text.bleu", "text.bert_precision", "text.bert_recall", "text.bert_f1"} <= set(row.intervals)
+        low, high = row.intervals["text.bleu"]
+        assert low <= row.text.bleu <= high
+    (plain, _), without = rows(judged(), NAMES, Sampling(100))
+    assert plain.text is without.text is None
+    assert not [name for name in without.intervals if name.startswith("text.")]
 
 
 def test_nobody_cannot_be_evaluated() -> None:

@@ -62,7 +62,7 @@ def run_em(root: Path, stop_after: int | None = None) -> tuple[Explained, np.nda
         if stage == STAGE and epoch == stop_after:
             raise Stopped
 
-    return explain(model, train, select, np.eye(3)[label], run, after), kinds, run
+    return explain(model, train, select, np.arange(60), np.eye(3)[label], run, after), kinds, run
 
 
 def test_the_kinds_are_found_and_clusters_merge(tmp_path: Path) -> None:
@@ -98,5 +98,5 @@ def test_without_rounds_the_shared_predictor_serves(tmp_path: Path) -> None:
     train, _ = people(20, 1)
     run = open_run(tmp_path, epochs=0)
     model = build(PRESETS["demo"], VOCABULARY, 32, seed=0)
-    explained = explain(model, train, [], np.eye(2)[np.arange(20) % 2], run, lambda s, e: None)
+    explained = explain(model, train, [], np.arange(0), np.eye(2)[np.arange(20) % 2], run, lambda s, e: None)
     assert {v.name for v in explained.versions} == {"shared"}

@@ -36,10 +36,22 @@ def test_merging_must_not_cost_more_than_its_standard_error() -> None:
     before = generator.normal(3, 1, 500)
     noise = generator.normal(0, 0.1, 500)
     noise -= noise.mean()
-    assert costs_nothing(before, before + noise)
-    assert costs_nothing(before, before - 0.1)
-    assert not costs_nothing(before, before + noise + 0.02)
-    assert not costs_nothing(before[:1], before[:1])  # one user shows nothing
+    each = np.arange(500)
+    assert costs_nothing(before, before + noise, each)
+    assert costs_nothing(before, before - 0.1, each)
+    assert not costs_nothing(before, before + noise + 0.02, each)
+    assert not costs_nothing(before[:1], before[:1], each[:1])  # one user shows nothing
+
+
+def test_a_users_samples_count_as_one_user() -> None:
+    """Ten users' losses change by -1, 0, 0, 0, 0, 0, 0, 0, 1, 2: 0.2 on average, the standard error 0.249."""
+    change, owner = np.array([-1.0, 0, 0, 0, 0, 0, 0, 0, 1, 2]), np.arange(10)
+    assert costs_nothing(np.zeros(10), change, owner)
+    # As samples of 200 users the same mean would have an error of 0.053.
+    many, whose = np.repeat(change, 20), np.repeat(owner, 20)
+    assert costs_nothing(np.zeros(200), many, whose)
+    assert not costs_nothing(np.zeros(200), many, np.arange(200))
+    assert not costs_nothing(np.zeros(20), np.zeros(20), np.zeros(20, np.int64))  # one user with 20 samples
 
 
 def test_a_merged_column_takes_its_place() -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from browsing.bundle import verify
@@ -90,7 +91,7 @@ def test_controls_stand_beside_ours_with_paired_differences(story: Story) -> Non
     assert losses.rows[1][2].startswith(f"{shared.differences['loss.nats_per_page'].difference:+.3f} [")
 
 
-def test_iou_over_users_counts_every_session_once(story: Story) -> None:
+def test_iou_over_users_counts_every_user_once(story: Story) -> None:
     own = story.own
     assert own is not None
     values = measured.iou(own)
@@ -99,8 +100,36 @@ def test_iou_over_users_counts_every_session_once(story: Story) -> None:
     [table] = tables(section)
     assert sum(float(row[1].rstrip("%")) for row in table.rows) == pytest.approx(100, abs=0.6)
     assert table.rows[0][1] == f"{100 * np.mean(values < 0.1):.1f}%"
-    assert f"IoU is 0 for {100 * np.mean(values == 0):.1f}% of the sessions" in words(section)
+    assert f"IoU is 0 for {100 * np.mean(values == 0):.1f}% of the users" in words(section)
     assert "foresees worst" in words(section)
+    assert "several next sessions" not in words(section)
+
+
+def test_a_user_with_several_next_sessions_counts_with_their_mean(story: Story) -> None:
+    """Three users: 5 sessions of IoU 0; one of 1 and one of 0; one of 0.25. The single model: 0.5, 0.25, 0.25."""
+    own, single = story.own, story.single
+    assert own is not None
+    assert single is not None
+    frame = pl.DataFrame({"user": list("aaaaabbc"), "sample": [0, 1, 2, 3, 4, 0, 1, 0]})
+    ours, theirs = [0.0] * 5 + [1.0, 0.0, 0.25], [0.5] * 5 + [0.25, 0.25, 0.25]
+    several = [
+        replace(m, users=frame.with_columns(pl.Series(f"{m.result.settings.decode}.iou", values)))
+        for m, values in ((own, ours), (single, theirs))
+    ]
+    known = replace(story, measured=several)
+    assert known.own is several[0]
+    values = measured.iou(several[0])
+    assert values is not None
+    assert values.tolist() == [0.0, 0.5, 0.25]
+    section = measured.over_users(known)
+    text = words(section)
+    assert "IoU is 0 for 33.3% of the users with" in text
+    assert "and for 0.0% with" in text
+    assert "User by user, ours is better for 33.3%, worse for 33.3%, and the same for the others." in text
+    assert "A user with several next sessions counts once" in text
+    [table] = tables(section)
+    assert [row[1] for row in table.rows] == ["33.3%", "0.0%", "33.3%", "0.0%", "0.0%", "33.3%", *["0.0%"] * 4]
+    assert "share of the users" in figures(section)[0].svg
 
 
 def test_without_the_values_per_user_nothing_is_invented(story: Story) -> None:

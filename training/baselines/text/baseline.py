@@ -13,7 +13,7 @@ from browsing.encoder import Encoder
 from browsing.forecast import Forecast
 from browsing.vocabulary import Vocabulary
 from training.baselines.answers import answer, certain
-from training.baselines.port import Advance, Floats, Ints, Outcomes, ignore
+from training.baselines.port import Advance, Floats, Ints, Outcomes, fitted, ignore
 from training.baselines.text.answers import Answers
 from training.baselines.text.endpoint import Chat, Endpoint, EndpointError, RefusedError, Reply
 from training.baselines.text.examples import Neighbours
@@ -51,6 +51,14 @@ class Tally:
     completion_tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Site:
+    """Where answers are read: its pages, and each outcome's."""
+
+    pages: tuple[str, ...]
+    outcomes: Outcomes
+
+
 class TextBaseline:
     """A `Baseline` that asks a language model (HeTLM, A.4.1).
 
@@ -80,8 +88,7 @@ class TextBaseline:
         self._shots, self._encoder, self._embeddings = shots, encoder, embeddings
         self._limits = limits or Limits()
         self._neighbours: Neighbours | None = None
-        self._pages: tuple[str, ...] = ()
-        self._outcomes: Outcomes = {}
+        self._site: _Site | None = None
 
     def fit(
         self,
@@ -91,13 +98,16 @@ class TextBaseline:
         outcomes: Outcomes,
         seed: int,
     ) -> None:
-        """Nothing is trained; `train` is where examples come from."""
-        self._pages, self._outcomes = vocabulary.pages, outcomes
+        """Nothing is trained or chosen; `train` is where examples come from, and without `shots` may be empty."""
         if self._shots and self._encoder and self._embeddings:
             self._neighbours = Neighbours(train, self._encoder(), self._embeddings)
+        self._site = _Site(vocabulary.pages, outcomes)
 
     def prompts(self, samples: Sequence[Sample]) -> list[str]:
-        """What is sent about each sample."""
+        """What is sent about each sample. Raises `BaselineError` before `fit`."""
+        fitted(self._site, self.name)
+        if not samples:
+            return []
         similar = self._neighbours.of(samples, self._shots) if self._neighbours else [[] for _ in samples]
         limits = self._limits
         return [
@@ -111,9 +121,10 @@ class TextBaseline:
     def forecast(self, samples: Sequence[Sample], advance: Advance = ignore) -> list[Forecast]:
         """Ask about every sample; `advance(1)` per answer. `tally` says afterwards what it came to.
 
-        Raises `EndpointError` where the endpoint answers no more, or refuses everything. What was answered is kept.
+        Raises `BaselineError` before `fit`, and `EndpointError` where the endpoint answers no more, or refuses
+        everything. What was answered is kept.
         """
-        prompts = self.prompts(samples)
+        site, prompts = fitted(self._site, self.name), self.prompts(samples)
         answers = Answers(self._answers)
         kept = sum(answers.get(self._endpoint.digest(text)) is not None for text in prompts)
         replies = asyncio.run(self._ask(prompts, answers, advance))
@@ -123,9 +134,9 @@ class TextBaseline:
             raise EndpointError(
                 f"{refusals[0]}: it refuses every prompt; if they are too long for the model, lower --history-pages"
             )
-        reader = Reader(self._pages, self._limits.session)
+        reader = Reader(site.pages, self._limits.session)
         sessions = [reader.session(reply.text) if isinstance(reply, Reply) else () for reply in replies]
-        known = frozenset(self._pages)
+        known = frozenset(site.pages)
         self.tally = Tally(
             prompts=len(prompts),
             asked=len(prompts) - kept,
@@ -139,10 +150,11 @@ class TextBaseline:
             prompt_tokens=sum(reply.prompt_tokens for reply in answered),
             completion_tokens=sum(reply.completion_tokens for reply in answered),
         )
-        return [self._read(sample, session) for sample, session in zip(samples, sessions, strict=True)]
+        return [_read(sample, session, site.outcomes) for sample, session in zip(samples, sessions, strict=True)]
 
     def nats(self, samples: Sequence[Sample]) -> tuple[Floats, Ints] | None:
-        """None: a model of words gives no probability over the pages of the site."""
+        """None: a model of words gives no probability over the site's pages. Raises `BaselineError` before `fit`."""
+        fitted(self._site, self.name)
         return None
 
     async def _ask(self, prompts: Sequence[str], answers: Answers, advance: Advance) -> list[Reply | RefusedError]:
@@ -170,7 +182,8 @@ class TextBaseline:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _read(self, sample: Sample, session: tuple[str, ...]) -> Forecast:
-        ranked = [(page, 1 / (place + 2)) for place, page in enumerate(dict.fromkeys(session))]
-        outcomes = {name: certain(float(not set(pages).isdisjoint(session))) for name, pages in self._outcomes.items()}
-        return answer(session, ranked, sample.history, outcomes)
+
+def _read(sample: Sample, session: tuple[str, ...], outcomes: Outcomes) -> Forecast:
+    ranked = [(page, 1 / (place + 2)) for place, page in enumerate(dict.fromkeys(session))]
+    happened = {name: certain(float(not set(pages).isdisjoint(session))) for name, pages in outcomes.items()}
+    return answer(session, ranked, sample.history, happened)

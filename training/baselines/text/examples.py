@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from browsing.encoder import DECAY, Encoder, Vectors, pool
+from training.baselines.port import BaselineError
 from training.dataset import Sample
 from training.embeddings import encode_sessions
 
@@ -20,9 +21,9 @@ class Neighbours:
     """Finds similar training users by the cosine of SBERT embeddings of their input sessions (A.4.1)."""
 
     def __init__(self, train: Sequence[Sample], encoder: Encoder, folder: Path) -> None:
-        """`folder`: where embeddings are kept between runs. Raises `ValueError` for no training user."""
+        """`folder`: where embeddings are kept between runs. Raises `BaselineError` for no training user."""
         if not train:
-            raise ValueError("there is no training user to learn from: ask with --shots 0")
+            raise BaselineError("there is no training user to learn from: ask with --shots 0")
         self._train = train
         self._encoder = encoder
         self._folder = folder

@@ -13,9 +13,9 @@ from training.baselines.text.baseline import Limits, TextBaseline
 from training.baselines.text.endpoint import Endpoint
 from training.dataset import Dataset, Sample, Split
 from training.evaluation.machine import Stages, machine, peak_memory_mib
-from training.evaluation.metrics.text import bleu
-from training.evaluation.result import Evaluation, Settings, TextMetrics
-from training.evaluation.rows import Judgement, Pages, Site
+from training.evaluation.metrics.text import TextScores
+from training.evaluation.result import Evaluation, Settings
+from training.evaluation.rows import Judgement, Site
 from training.evaluation.run import fingerprint
 from training.evaluation.summary import Sampling, rows
 from training.evaluation.users import per_user
@@ -46,8 +46,8 @@ def measured(
         answers = baseline.forecast(samples, advance)
     with stages("judge"):
         site = _site(dataset, samples)
-        judgement = Judgement.of(samples, [0] * len(samples), {"own": answers}, site, decode="own")
-        _, combined = rows(judgement, (), Sampling(resamples, seed), _text)
+        judgement = Judgement.of(samples, [0] * len(samples), {"own": answers}, site, decode="own", text=TextScores.of)
+        _, combined = rows(judgement, (), Sampling(resamples, seed))
         sha256 = fingerprint(dataset.info)
         frame = per_user(judgement, samples, sha256)
     asking: dict[str, JsonValue] = {
@@ -84,10 +84,6 @@ def measured(
         seconds=stages.seconds,
     )
     return document, frame
-
-
-def _text(generated: Sequence[Pages], actual: Sequence[Pages]) -> TextMetrics:
-    return TextMetrics(bleu=bleu(generated, actual))
 
 
 def _site(dataset: Dataset, samples: Sequence[Sample]) -> Site:

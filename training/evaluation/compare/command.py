@@ -22,15 +22,27 @@ GROUPS = {
     "pages": "Pages",
     "equal_mean": "Equal mean length",
     "equal_each": "Equal length for each",
+    "variance": "Variance over users",
+    "text": "As text",
     "ranking": "Ranking",
     "loss": "Test loss",
     "worst_decile": "Worst 10 % of users",
 }
+OUTCOMES = {"outcomes": "page in the session", "decisions": "at the threshold"}
+"""The two ways of predicting an outcome; figures of its probability stand under its name alone."""
 NAMES = {
     "hr": "HR",
     "ioa": "IoA",
     "iop": "IoP",
     "iou": "IoU",
+    "iog": "IoG",
+    "new_p": "New-P",
+    "val_p": "Val-P",
+    "f1": "F1",
+    "bleu": "BLEU (0 to 100)",
+    "bert_precision": "BERTScore precision",
+    "bert_recall": "BERTScore recall",
+    "bert_f1": "BERTScore F1",
     "generated": "distinct pages generated",
     "recall_10": "Recall@10",
     "ndcg_10": "NDCG@10",
@@ -154,5 +166,15 @@ def _table(compared: Compared, reference: str) -> Table:
 
 
 def _group(name: str) -> str:
-    outcome, _, raw = name.partition(".")
-    return GROUPS.get(name) or outcome.capitalize() + (" uncalibrated" if raw else "")
+    if name in GROUPS:
+        return GROUPS[name]
+    kind, _, outcome = name.partition(".")
+    if kind in OUTCOMES:
+        return f"{_outcome(outcome)}, {OUTCOMES[kind]}"
+    return _outcome(kind) + (" uncalibrated" if outcome else "")
+
+
+def _outcome(name: str) -> str:
+    from training.evaluation.tables.layout import TITLES
+
+    return TITLES.get(name, name.capitalize())

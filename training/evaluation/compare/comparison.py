@@ -36,12 +36,13 @@ class Side(_Document):
 
 
 class Compared(_Document):
-    """One evaluation against the reference. `differences` by figure: `pages.iou`, `loss.nats_per_page` (pooled),
-    `loss.user_mean`, `worst_decile.iou`, `worst_decile.nats_per_page`, `ranking.ndcg_10`, and per outcome
-    `cart.log_loss`, `cart.brier`, `cart.auc`, `cart.average_precision` of the probability that would be answered,
-    `cart.raw.log_loss`, `cart.raw.brier` of the uncalibrated one. Where it was asked for, `equal_mean.iou` and
-    `equal_each.iou`: of this method's likeliest pages, as many as the reference's sessions have, against them. A figure
-    that either side lacks is left out."""
+    """One evaluation against the reference. `differences` by figure: `pages.iou`, `variance.iog`, per outcome
+    `outcomes.cart.recall` of the decoded session and `decisions.cart.recall` of the threshold, `text.bleu`,
+    `ranking.ndcg_10`, `loss.nats_per_page` (pooled), `loss.user_mean`, `worst_decile.iou`,
+    `worst_decile.nats_per_page`, and per outcome `cart.log_loss`, `cart.brier`, `cart.auc`, `cart.average_precision`
+    of the probability that would be answered, `cart.raw.log_loss`, `cart.raw.brier` of the uncalibrated one. Where it
+    was asked for, `equal_mean.iou` and `equal_each.iou`: of this method's likeliest pages, as many as the reference's
+    sessions have, against them. A figure that either side lacks is left out."""
 
     side: Side
     differences: dict[str, Difference]

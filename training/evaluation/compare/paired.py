@@ -6,7 +6,7 @@ users have in common drops out of the difference.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,23 +16,13 @@ from pydantic import ValidationError
 
 from browsing.hashing import file_sha256
 from training.evaluation.compare.comparison import Compared, Comparison, Difference, Side
+from training.evaluation.compare.figures import add_equal_length, add_own_length, better, column, figures_of, ordered
 from training.evaluation.metrics.bootstrap import groups_of, interval
-from training.evaluation.metrics.figures import SAME_LENGTH, Figures
-from training.evaluation.metrics.lengths import SCORES, Likeliest
-from training.evaluation.metrics.pages import Flags, Floats, Ints
-from training.evaluation.metrics.probabilities import squared_errors, surprises
+from training.evaluation.metrics.figures import SAME_LENGTH
+from training.evaluation.metrics.lengths import Likeliest
+from training.evaluation.metrics.pages import Floats
 from training.evaluation.result import Decode, Evaluation
 from training.evaluation.users import KEYS, users_path
-
-WORST = 0.1
-"""The share of users that the worst decile is."""
-PAGES = ("hr", "ioa", "iop", "iou")
-EQUAL_MEAN, EQUAL_EACH = "equal_mean", "equal_each"
-"""The likeliest pages at the reference's mean length, and at its length for every user: `lengths.py`."""
-RANKING = ("recall_10", "ndcg_10", "mrr")
-LOWER = ("log_loss", "brier", "nats_per_page", "user_mean")
-"""Last parts of the names of figures of which less is better."""
-NEITHER = ("generated",)
 
 
 class ComparisonError(ValueError):
@@ -74,7 +64,7 @@ class Result:
 
     def pages(self, wanted: Decode | None) -> Floats:
         """The number of distinct pages of every decoded session [N]."""
-        return _column(self.frame, f"{self.decode(wanted)}.pages")
+        return column(self.frame, f"{self.decode(wanted)}.pages")
 
     def side(self, wanted: Decode | None) -> Side:
         document = self.document
@@ -102,21 +92,19 @@ def compare(
     for other in others:
         _check(reference, other)
     groups = groups_of(reference.frame["user"].to_list())
-    base = _figures(reference, decode, groups)
+    base = figures_of(reference.frame, reference.decode(decode), groups)
     if equal_length:
-        _add_own_length(base, reference.frame, reference.decode(decode))
+        add_own_length(base, reference.frame, reference.decode(decode))
     point, draws = base.point(), base.draws(groups, resamples, seed)
-    parts = list(dict.fromkeys(("pages", EQUAL_MEAN, EQUAL_EACH, *(name.rpartition(".")[0] for name in point))))
-    names = sorted(point, key=lambda name: parts.index(name.rpartition(".")[0]))  # what belongs together stays together
     compared = []
     for other in others:
-        figures = _figures(other, decode, groups)
+        figures = figures_of(other.frame, other.decode(decode), groups)
         if equal_length:
-            _add_equal_length(figures, other.frame, reference.pages(decode))
+            add_equal_length(figures, other.frame, reference.pages(decode))
         own, own_draws = figures.point(), figures.draws(groups, resamples, seed)
         differences = {
             name: _difference(name, point[name], own[name], own_draws[name] - draws[name])
-            for name in names
+            for name in ordered(point)
             if name in own and np.isfinite(point[name]) and np.isfinite(own[name])
         }
         compared.append(
@@ -159,32 +147,6 @@ def _check(reference: Result, other: Result) -> None:
         )
 
 
-def _figures(result: Result, decode: Decode | None, groups: Ints) -> Figures:
-    frame, chosen = result.frame, result.decode(decode)
-    figures = Figures(frame.height)
-    for name in PAGES:
-        figures.ratio(f"pages.{name}", _column(frame, f"{chosen}.{name}"))
-    figures.ratio("pages.generated", _column(frame, f"{chosen}.pages"))
-    for name in RANKING:
-        figures.ratio(f"ranking.{name}", _column(frame, f"ranking.{name}"))
-    firsts = np.unique(groups, return_index=True)[1]
-    sessions = np.bincount(groups)
-    iou = np.bincount(groups, _column(frame, f"{chosen}.iou")) / sessions
-    figures.tail("worst_decile.iou", iou, WORST, highest=False, at=firsts)
-    if "nats" in frame.columns:
-        nats, tokens = _column(frame, "nats"), _column(frame, "tokens")
-        figures.ratio("loss.nats_per_page", nats, tokens)
-        figures.ratio("loss.user_mean", nats / tokens)
-        per_page = np.bincount(groups, nats) / np.bincount(groups, tokens)
-        figures.tail("worst_decile.nats_per_page", per_page, WORST, highest=True, at=firsts)
-    for name, p, happened in _probabilities(frame):
-        figures.ratio(f"{name}.log_loss", surprises(p, happened))
-        figures.ratio(f"{name}.brier", squared_errors(p, happened))
-        if not name.endswith(".raw"):
-            figures.order(name, p, happened)
-    return figures
-
-
 def longer_than_ranked(reference: Result, other: Result, decode: Decode | None) -> str:
     """Why the other's likeliest pages cannot be brought to the reference's length; empty where they can."""
     likeliest = Likeliest.read(other.frame)
@@ -199,52 +161,14 @@ def longer_than_ranked(reference: Result, other: Result, decode: Decode | None) 
     return ""
 
 
-def _add_own_length(figures: Figures, frame: pl.DataFrame, decode: Decode) -> None:
-    """What the likeliest pages are compared with: the sessions as they are."""
-    for part in (EQUAL_MEAN, EQUAL_EACH):
-        for name in SCORES:
-            figures.ratio(f"{part}.{name}", _column(frame, f"{decode}.{name}"))
-        figures.ratio(f"{part}.generated", _column(frame, f"{decode}.pages"))
-
-
-def _add_equal_length(figures: Figures, frame: pl.DataFrame, lengths: Floats) -> None:
-    """The likeliest pages of the frame's method, where it holds them; `lengths` [N]: of the reference's sessions."""
-    likeliest = Likeliest.read(frame)
-    if likeliest is None:
-        return
-    for name, values in likeliest.scores.items():
-        figures.curve(f"{EQUAL_MEAN}.{name}", likeliest.lengths, values, lengths)
-    figures.curve(f"{EQUAL_MEAN}.generated", likeliest.lengths, likeliest.lengths.astype(np.float64), lengths)
-    scores, pages = likeliest.cut(lengths.astype(np.int64))
-    for name, values in scores.items():
-        figures.ratio(f"{EQUAL_EACH}.{name}", values)
-    figures.ratio(f"{EQUAL_EACH}.generated", pages)
-
-
-def _probabilities(frame: pl.DataFrame) -> Iterator[tuple[str, Floats, Flags]]:
-    """(name, probabilities, what happened) per outcome: the final ones under its name, the raw ones under `.raw`."""
-    for name in frame.columns:
-        if name.endswith(".raw"):
-            outcome = name.removesuffix(".raw")
-            happened = _column(frame, f"{outcome}.happened") > 0
-            calibrated = f"{outcome}.calibrated"
-            yield outcome, _column(frame, calibrated if calibrated in frame.columns else name), happened
-            yield name, _column(frame, name), happened
-
-
-def _column(frame: pl.DataFrame, name: str) -> Floats:
-    return frame[name].cast(pl.Float64).to_numpy()
-
-
 def _difference(name: str, reference: float, other: float, draws: Floats) -> Difference | None:
     """None where the difference is undefined in too many resamples, such as an AUC with next to no positive."""
     bounds = interval(draws)
     if bounds is None:
         return None
-    last = name.rpartition(".")[2]
-    better = "lower" if last in LOWER else "neither" if last in NEITHER else "higher"
-    favours = bounds[1] < 0 if better == "lower" else bounds[0] > 0
-    against = bounds[0] > 0 if better == "lower" else bounds[1] < 0
+    way = better(name)
+    favours = bounds[1] < 0 if way == "lower" else bounds[0] > 0
+    against = bounds[0] > 0 if way == "lower" else bounds[1] < 0
     verdict = "better" if favours else "worse" if against else "not distinguishable"
     return Difference(
         reference=reference,
@@ -252,6 +176,6 @@ def _difference(name: str, reference: float, other: float, draws: Floats) -> Dif
         difference=other - reference,
         standard_error=float(np.nanstd(draws, ddof=1)),
         interval=bounds,
-        better=better,
-        verdict=None if better == "neither" else verdict,
+        better=way,
+        verdict=None if way == "neither" else verdict,
     )

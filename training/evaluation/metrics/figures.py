@@ -7,6 +7,7 @@ from typing import Self
 
 import numpy as np
 
+from training.evaluation.metrics.bleu import Bleu, Overlaps
 from training.evaluation.metrics.bootstrap import interval, resampled
 from training.evaluation.metrics.pages import Flags, Floats, Ints
 
@@ -25,6 +26,7 @@ class Figures:
         self._orders: dict[str, Order] = {}
         self._tails: dict[str, Tail] = {}
         self._curves: dict[str, Curve] = {}
+        self._bleus: dict[str, Bleu] = {}
 
     def ratio(self, name: str, above: Floats | Flags | Ints, below: Floats | Flags | Ints | None = None) -> None:
         """sum `above` / sum `below`, both [N]; by default the mean of `above`. 0 where the divisor is 0."""
@@ -49,6 +51,10 @@ class Figures:
         between two columns as many samples take the one as the other, so that the mean length comes out exactly. NaN
         where no column's mean length is as large, or as small."""
         self._curves[name] = Curve(lengths.astype(np.float64), values, at.astype(np.float64))
+
+    def bleu(self, name: str, overlaps: Overlaps) -> None:
+        """Corpus BLEU of N sessions, 0 to 100."""
+        self._bleus[name] = Bleu.of(overlaps)
 
     def confusion(self, name: str, predicted: Flags, happened: Flags) -> None:
         """`name.accuracy`, `.recall`, `.precision` and `.f1` of two flags per sample (sections 5.1.2 and 5.2.3).
@@ -76,6 +82,7 @@ class Figures:
         for name, order in self._orders.items():
             figures[f"{name}.auc"], figures[f"{name}.average_precision"] = order.under(weights)
         figures |= {name: curve.under(weights) for name, curve in self._curves.items()}
+        figures |= {name: bleu.under(weights) for name, bleu in self._bleus.items()}
         return figures | {name: tail.under(weights) for name, tail in self._tails.items()}
 
     def point(self) -> dict[str, float]:

@@ -8,13 +8,41 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import polars as pl
 
 from browsing.encoders.names import read
 from browsing.encoders.sbert import SbertEncoder
-from training.evaluation.metrics.pages import NO_PAGES, UNKNOWN
+from training.evaluation.metrics.bleu import Overlaps
+from training.evaluation.metrics.pages import Floats
 
-ORDER = 4
-"""BLEU counts n-grams of up to four pages."""
+BERT = ("bert_precision", "bert_recall", "bert_f1")
+"""In the order of `bert_score`, and fields of `TextMetrics`."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TextScores:
+    """Of N sessions: what BLEU is made of, and `bert` [N, 3] in the order of `BERT`, where it was asked for."""
+
+    overlaps: Overlaps
+    bert: Floats | None
+
+    @classmethod
+    def of(
+        cls, generated: Sequence[Sequence[str]], actual: Sequence[Sequence[str]], encoder: SbertEncoder | None = None
+    ) -> Self:
+        """`encoder`: BERTScore's, which is left out without one. Raises what `Overlaps.of` and `bert_score` raise."""
+        bert = None if encoder is None else bert_score(generated, actual, encoder)
+        return cls(Overlaps.of(generated, actual), bert)
+
+    def columns(self, decode: str) -> dict[str, pl.Series]:
+        """For the values per user. A BERTScore is a float32 from the start, and loses nothing."""
+        bert = () if self.bert is None else zip(BERT, self.bert.T, strict=True)
+        own = {f"{decode}.{name}": pl.Series(np.ascontiguousarray(v), dtype=pl.Float32) for name, v in bert}
+        return self.overlaps.columns(decode) | own
 
 
 class MissingExtraError(ImportError):
@@ -29,34 +57,8 @@ def need_bert_score() -> None:
         raise MissingExtraError("BERTScore needs the package bert-score: pip install 'hetlm[bertscore]'") from error
 
 
-def bleu(generated: Sequence[Sequence[str]], actual: Sequence[Sequence[str]]) -> float:
-    """Corpus BLEU by sacrebleu, from 0 to 100 (the paper prints hundredths), of sessions as sentences of pages.
-
-    A page is one word whatever it is called; nothing is tokenised again. As elsewhere a generated `[UNK]` is dropped
-    and an actual one matches nothing. n-grams are counted up to `ORDER` pages, or up to the longest actual session
-    where all are shorter: otherwise a site of short visits would score 0 by definition. The truth sets this, so that a
-    model cannot lower the bar by generating little. Precisions without a match are smoothed as sacrebleu does by
-    default ("exp"). Raises `ValueError` for sequences of different lengths, or of none.
-    """
-    from sacrebleu.metrics.bleu import BLEU
-
-    if not actual:
-        raise ValueError("there is no session to compare")
-    # Words for sacrebleu are what white space parts, and a page may hold some; its number does not.
-    words: dict[str, str] = {}
-    hypotheses, references = [], []
-    for drawn, truth in zip(generated, actual, strict=True):
-        hypotheses.append(_sentence(drawn, words, frozenset((*NO_PAGES, UNKNOWN))))
-        references.append(_sentence(truth, words, NO_PAGES))
-    longest = max(len(sentence.split()) for sentence in references)
-    metric = BLEU(tokenize="none", max_ngram_order=max(1, min(ORDER, longest)), force=True)
-    return float(metric.corpus_score(hypotheses, [references]).score)
-
-
-def bert_score(
-    generated: Sequence[Sequence[str]], actual: Sequence[Sequence[str]], encoder: SbertEncoder
-) -> tuple[float, float, float]:
-    """Precision, recall and F1 of BERTScore, means over sessions, on the last layer of the pinned encoder.
+def bert_score(generated: Sequence[Sequence[str]], actual: Sequence[Sequence[str]], encoder: SbertEncoder) -> Floats:
+    """Precision, recall and F1 of BERTScore per session [N, 3], on the last layer of the pinned encoder.
 
     Every word piece of one session is matched with the most similar one (cosine) of the other. Similarities are not
     rescaled, so that even unrelated sessions are well above 0. A session that reads as nothing scores 0 on all three,
@@ -72,18 +74,15 @@ def bert_score(
     logging.disable_progress_bar()
     sentences = [(_read(drawn), _read(truth)) for drawn, truth in zip(generated, actual, strict=True)]
     # The package builds an empty sentence with a tokenizer method that current versions of transformers do not have.
-    both = [(drawn, truth) for drawn, truth in sentences if drawn and truth]
-    if not both:
-        return 0.0, 0.0, 0.0
+    places = [place for place, (drawn, truth) in enumerate(sentences) if drawn and truth]
+    scores = np.zeros((len(sentences), len(BERT)))
+    if not places:
+        return scores
     layers = int(json.loads((encoder.directory / "config.json").read_text())["num_hidden_layers"])
     scorer = BERTScorer(model_type=str(encoder.directory), num_layers=layers, device="cpu")
-    scores = scorer.score([drawn for drawn, _ in both], [truth for _, truth in both])
-    precision, recall, f1 = (float(values.double().sum()) / len(actual) for values in scores)
-    return precision, recall, f1
-
-
-def _sentence(pages: Sequence[str], words: dict[str, str], left_out: frozenset[str]) -> str:
-    return " ".join(words.setdefault(page, str(len(words))) for page in pages if page not in left_out)
+    found = scorer.score([sentences[place][0] for place in places], [sentences[place][1] for place in places])
+    scores[places] = np.stack([values.double().numpy() for values in found], 1)
+    return scores
 
 
 def _read(pages: Sequence[str]) -> str:

@@ -1,57 +1,16 @@
-"""BLEU and BERTScore against values worked out by hand."""
+"""BERTScore against values worked out by hand."""
 
 from __future__ import annotations
 
-import math
 import sys
 
 import numpy as np
 import pytest
 
 from browsing.encoders.sbert import SbertEncoder
-from training.evaluation.metrics.text import MissingExtraError, bert_score, bleu, need_bert_score
+from training.evaluation.metrics.text import BERT, MissingExtraError, TextScores, bert_score, need_bert_score
 
 LONG = ("/", "/bags", "/bags/tote", "/cart", "/purchase")
-
-
-def test_an_equal_session_has_bleu_100() -> None:
-    assert bleu([LONG, ("/",)], [LONG, ("/",)]) == pytest.approx(100)
-
-
-def test_bleu_by_hand() -> None:
-    """Five pages against four: 4/5, 3/4, 2/3 and 1/2 of the n-grams match, and longer than the truth is no penalty."""
-    assert bleu([LONG], [LONG[:4]]) == pytest.approx(100 * (4 / 5 * 3 / 4 * 2 / 3 * 1 / 2) ** 0.25)
-    assert bleu([LONG[:4]], [LONG]) == pytest.approx(100 * math.exp(1 - 5 / 4))
-
-
-def test_order_and_repetition_count() -> None:
-    assert bleu([LONG[::-1]], [LONG]) < 50
-    actual = [("/", "/bags", "/", "/cart")]
-    assert bleu([("/",) * 4], actual) < bleu([("/", "/bags", "/", "/")], actual)
-
-
-def test_a_page_is_one_word_whatever_its_name() -> None:
-    """Names that hold white space or punctuation, or begin like one another, are neither split nor confused."""
-    odd = ("/a b", "/a, c.", "/a b c", "/e\u2003f .", "/A B")
-    assert bleu([odd], [odd]) == pytest.approx(100)
-    assert bleu([("/a", "/b", "/c", "/d")], [("/a b", "/b c", "/c d", "/d e")]) == 0
-
-
-def test_short_visits_are_counted_up_to_their_own_length() -> None:
-    """Were four-grams asked of sessions of two pages, all would be 0. The truth sets the order, not the generation."""
-    assert bleu([("/", "/bags")], [("/", "/bags")]) == pytest.approx(100)
-    assert bleu([("/",), ("/bags",)], [("/",), ("/bags",)]) == pytest.approx(100)
-    assert bleu([("/",)], [LONG]) == 0
-
-
-def test_marks_are_no_pages_and_an_unknown_page_matches_nothing() -> None:
-    assert bleu([("[BOS]", *LONG, "[UNK]", "[EOS]")], [("[PAD]", *LONG)]) == pytest.approx(100)
-    assert bleu([("[UNK]",)], [("[UNK]",)]) == 0
-
-
-def test_nothing_generated_is_no_bleu() -> None:
-    assert bleu([()], [LONG]) == 0
-    assert 0 < bleu([(), LONG], [LONG, LONG]) < 100
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +19,7 @@ def encoder() -> SbertEncoder:
 
 
 def test_bert_score_of_equal_sessions_is_1(encoder: SbertEncoder) -> None:
-    assert bert_score([LONG, ("/",)], [LONG, ("/",)], encoder) == pytest.approx((1, 1, 1), abs=1e-5)
+    assert bert_score([LONG, ("/",)], [LONG, ("/",)], encoder) == pytest.approx(np.ones((2, 3)), abs=1e-5)
 
 
 def test_bert_score_matches_every_word_piece_greedily(encoder: SbertEncoder) -> None:
@@ -71,15 +30,24 @@ def test_bert_score_matches_every_word_piece_greedily(encoder: SbertEncoder) -> 
     cosines = left @ right.T
     precision, recall = cosines.max(1)[1:-1].mean(), cosines.max(0)[1:-1].mean()
     expected = (precision, recall, 2 * precision * recall / (precision + recall))
-    assert bert_score([generated], [actual], encoder) == pytest.approx(expected, abs=1e-5)
+    assert bert_score([generated], [actual], encoder)[0] == pytest.approx(expected, abs=1e-5)
 
 
-def test_bert_score_is_a_mean_over_sessions_and_nothing_scores_0(encoder: SbertEncoder) -> None:
+def test_every_session_has_a_bert_score_of_its_own_and_nothing_scores_0(encoder: SbertEncoder) -> None:
     alone = bert_score([("/bags",)], [("/shoes",)], encoder)
-    assert bert_score([("/bags",), (), LONG], [("/shoes",), LONG, ("[UNK]",)], encoder) == pytest.approx(
-        tuple(value / 3 for value in alone), abs=1e-6
-    )
-    assert bert_score([()], [LONG], encoder) == (0, 0, 0)
+    among = bert_score([(), ("/bags",), LONG], [LONG, ("/shoes",), ("[UNK]",)], encoder)
+    assert among == pytest.approx(np.concatenate([np.zeros((1, 3)), alone, np.zeros((1, 3))]), abs=1e-6)
+    assert bert_score([()], [LONG], encoder).tolist() == [[0, 0, 0]]
+
+
+def test_bert_scores_are_stored_as_they_are_and_only_where_asked_for(encoder: SbertEncoder) -> None:
+    generated, actual = [("/bags",), LONG], [("/shoes",), LONG[1:]]
+    scores = TextScores.of(generated, actual, encoder)
+    assert scores.bert is not None
+    columns = scores.columns("own")
+    for place, name in enumerate(BERT):
+        assert columns[f"own.{name}"].to_list() == scores.bert[:, place].tolist()
+    assert not [name for name in TextScores.of(generated, actual).columns("own") if "bert" in name]
 
 
 def test_the_missing_extra_is_named(encoder: SbertEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,11 +60,7 @@ def test_the_missing_extra_is_named(encoder: SbertEncoder, monkeypatch: pytest.M
 
 def test_there_must_be_a_pair_for_every_session(encoder: SbertEncoder) -> None:
     with pytest.raises(ValueError, match="no session"):
-        bleu([], [])
-    with pytest.raises(ValueError, match="no session"):
         bert_score([], [], encoder)
-    with pytest.raises(ValueError, match="zip"):
-        bleu([LONG], [LONG, LONG])
     with pytest.raises(ValueError, match="zip"):
         bert_score([LONG], [LONG, LONG], encoder)
 
