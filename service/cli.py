@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from rich.markup import escape
 
 from browsing.console import STDERR, fail, progress
+from service.reclaim import few_arenas
 
 if TYPE_CHECKING:
     from browsing.bundle import Bundle
@@ -107,6 +108,7 @@ def serve(
 
 def _run(flags: dict[str, object]) -> None:
     settings = _settings(flags)  # before the slow imports: a mistake is known at once
+    few_arenas()
 
     import transformers
 

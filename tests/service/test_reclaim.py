@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from service.reclaim import WORTH, Reclaim, glibc_trim, resident
+from service.reclaim import ARENAS, WORTH, Reclaim, glibc_trim, resident
 from service.scoring.online import Online
 
 
@@ -158,6 +158,35 @@ def test_without_the_c_librarys_function_nothing_runs() -> None:
             assert len(asyncio.all_tasks()) == 1
 
     asyncio.run(go())
+
+
+def test_threads_share_few_arenas() -> None:
+    code = """
+import ctypes, sys, threading
+from service.reclaim import few_arenas
+if sys.argv[1] == "few":
+    few_arenas()
+begin, end = threading.Barrier(12), threading.Barrier(12)
+def allocate():
+    begin.wait()
+    held = [bytearray(5_000) for _ in range(1_000)]
+    end.wait()
+threads = [threading.Thread(target=allocate) for _ in range(12)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+libc = ctypes.CDLL(None)
+libc.fdopen.restype = ctypes.c_void_p
+file = libc.fdopen(1, b"w")
+libc.malloc_info(0, ctypes.c_void_p(file))
+libc.fflush(ctypes.c_void_p(file))
+"""
+
+    def arenas(how: str) -> int:
+        told = subprocess.run([sys.executable, "-c", code, how], capture_output=True, text=True, timeout=120)
+        return told.stdout.count("<heap nr=")
+
+    if arenas("many") > ARENAS:  # it is glibc
+        assert 1 <= arenas("few") <= ARENAS
 
 
 def test_the_real_function_and_the_real_number() -> None:
