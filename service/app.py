@@ -30,8 +30,8 @@ from service.health import Readiness
 from service.jobs.jobs import Jobs
 from service.jobs.meter import Meter
 from service.jobs.routes import batch_routes
+from service.jobs.rules import Rules
 from service.jobs.storage import StorageError
-from service.jobs.worker import Rules
 from service.logs import logger
 from service.metrics import Metrics
 from service.monitoring.monitoring import Monitoring

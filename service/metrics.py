@@ -189,6 +189,13 @@ class _BundleFamilies:
         self.engine_up = Gauge(
             "hetlm_engine_up", "Whether an engine answers a token", ["bundle", "cluster"], registry=registry
         )
+        self.engine_queue = Histogram(
+            "hetlm_engine_queue_seconds",
+            "Time that a request waited in the embedded engine until its first paths were computed",
+            ["bundle", "cluster"],
+            buckets=SECONDS,
+            registry=registry,
+        )
         self.share = Gauge(
             "hetlm_bundle_share",
             "Share of the users with an id whom a bundle answers: 1, a canary's, or 0 while it comes or goes",
@@ -201,7 +208,7 @@ class _BundleFamilies:
         self.all = (
             *(self.predictions, self.stage_seconds, self.clusters, self.outcomes, self.fallbacks, self.engine_errors),
             *(self.circuits, self.openings, self.retries, self.overloads, self.shared, self.engine_up),
-            *(self.share, self.info),
+            *(self.engine_queue, self.share, self.info),
         )
 
 
@@ -211,6 +218,7 @@ class BundleMetrics:
     def __init__(self, families: _BundleFamilies, manifest: Manifest, name: str) -> None:
         self._of = families
         self._bundle = bundle = manifest.version
+        self._clusters = len(manifest.clusters)
         families.info.labels(bundle, manifest.training.method, name).set(1)
         families.share.labels(bundle).set(0)
         families.shared.labels(bundle)
@@ -265,6 +273,12 @@ class BundleMetrics:
 
     def engine_retried(self, cluster: int) -> None:
         self._of.retries.labels(self._bundle, str(cluster)).inc()
+
+    def engine_queue(self) -> Callable[[int, float], None]:
+        """For an engine that has a queue: takes a cluster and seconds, in any thread. Counts begin at zero."""
+        for k in range(self._clusters):
+            self._of.engine_queue.labels(self._bundle, str(k))
+        return lambda cluster, seconds: self._of.engine_queue.labels(self._bundle, str(cluster)).observe(seconds)
 
     def overloaded(self, reason: Reason) -> None:
         self._of.overloads.labels(self._bundle, reason).inc()

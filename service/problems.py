@@ -56,6 +56,7 @@ TITLES = {
     "rollout-conflict": (409, "No such rollout now"),
     "versions-changed": (409, "The bundle was exchanged too often"),
     "key-reused": (409, "The idempotency key stands for another request"),
+    "batch-overdue": (410, "The batch was not done in time"),
     "body-too-large": (413, "The body is too large"),
     "file-too-large": (413, "The file is beyond a limit"),
     "row-too-large": (413, "The row is too large"),

@@ -149,7 +149,10 @@ class Settings(BaseSettings):
         description="how long a batch's next row waits for a moment without `/predict` requests; then it runs anyway",
     )
     retention_hours: float = Field(
-        default=72.0, gt=0, le=8_760, description="after so long, counted from its end, a batch is deleted"
+        default=72.0,
+        gt=0,
+        le=8_760,
+        description="after so long, counted from its end, a batch is deleted; one that comes no further so long fails",
     )
     body_limit_bytes: int = Field(default=1_048_576, ge=1_024, description="largest body of `/predict`")
     batch_body_limit_bytes: int = Field(default=33_554_432, ge=1_024, description="largest body of `/predict/batch`")

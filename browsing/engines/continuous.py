@@ -140,6 +140,7 @@ class Continuous:
                     reading[key] = None
                 paths += part.rows
                 self._joining.append(part)
+                part.job.join()
             self._waiting.popleft()
         if not self._joining:
             return

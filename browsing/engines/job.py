@@ -11,16 +11,28 @@ from typing import Protocol
 from browsing.engine import EngineTimeout, GenerateRequest, Path
 from browsing.engines.sampling import noise
 
+Waited = Callable[[int, float], None]
+"""Takes a request's cluster, and the seconds from its submission until its first paths joined a step."""
+
 
 class Job:
     """One request on its way: its random numbers, the paths finished so far, and where the answer goes."""
 
-    def __init__(self, request: GenerateRequest) -> None:
+    def __init__(self, request: GenerateRequest, waited: Waited | None = None) -> None:
+        """`waited`: is told once, in the thread that computes."""
         self.request = request
-        self.expires = time.monotonic() + request.deadline
+        self._submitted = time.monotonic()
+        self._waited = waited
+        self.expires = self._submitted + request.deadline
         self.future: Future[list[Path]] = Future()
         self.uniforms = noise(request)
         self._paths: dict[int, Path] = {}
+
+    def join(self) -> None:
+        """Some of its paths join a step; the first time, its waiting ends."""
+        waited, self._waited = self._waited, None
+        if waited is not None:
+            waited(self.request.cluster, time.monotonic() - self._submitted)
 
     def add(self, sample: int, path: Path) -> None:
         self._paths[sample] = path

@@ -14,7 +14,7 @@ import torch
 
 from browsing.engine import EngineDown, EngineError, EngineTimeout, GenerateRequest, Path
 from browsing.engines.continuous import Continuous
-from browsing.engines.job import Core, Job
+from browsing.engines.job import Core, Job, Waited
 from browsing.engines.llamas import Llamas
 from browsing.engines.rollout import Predictor, Rollouts
 from browsing.threads import keep_to
@@ -54,6 +54,12 @@ class LocalEngine:
         self._llamas: Llamas | None = None
         self._worker: _Worker | None = None
         self._arrived: list[Job] = []
+        self._waited: Waited | None = None
+
+    def on_wait(self, tell: Waited) -> None:
+        """`tell` hears of every request of `generate` from now on that is begun, in the worker's thread; it returns at
+        once and raises nothing. Who gave up waiting is not told of, nor is a health check."""
+        self._waited = tell
 
     async def start(self) -> None:
         """Load the predictors. Raises `EngineError` naming the first that cannot be loaded or gives no token."""
@@ -69,10 +75,13 @@ class LocalEngine:
             raise EngineError(f"{self._directories[dead[0]]} is loaded but gives no token")
 
     async def generate(self, request: GenerateRequest) -> list[Path]:
+        return await self._answer(request, self._waited)
+
+    async def _answer(self, request: GenerateRequest, waited: Waited | None) -> list[Path]:
         if self._worker is None:
             raise EngineDown("the local engine is not running")
         self._check(request)
-        job = Job(request)
+        job = Job(request, waited)
         # Handed over in the loop's next round: requests gathered in this one then reach the worker as one batch.
         self._arrived.append(job)
         asyncio.get_running_loop().call_soon(self._hand_over)
@@ -115,7 +124,7 @@ class LocalEngine:
         worker = self._worker
         before = worker.steps if worker is not None else 0
         try:
-            await self.generate(GenerateRequest(cluster, (BOS,), 1, 1, greedy=True, deadline=HEALTH_SECONDS))
+            await self._answer(GenerateRequest(cluster, (BOS,), 1, 1, greedy=True, deadline=HEALTH_SECONDS), None)
         except EngineTimeout:
             return worker is not None and worker.steps > before + 1  # one may have been over, and not yet counted
         except EngineError:

@@ -61,6 +61,8 @@ class Rollouts:
         self._taken = _take(self._pending, self._max_rows)
         batch = [part for part in self._taken if not part.job.over()]
         if batch:
+            for part in batch:
+                part.job.join()
             try:
                 model = self._predictors[batch[0].job.request.cluster].model
                 _generate(model, _Rows.of(batch), self._stopping)

@@ -176,6 +176,20 @@ def _found() -> Sequence[AnyPanel]:
             ),
             alert="HetlmCircuitFlaps",
         ),
+        curves(
+            "Queue of the embedded engine, p95",
+            "19 of 20 requests waited at most this long for their turn. Where it grows, the cores are too "
+            "few for what is asked. Engines that are servers have queues of their own, below.",
+            "s",
+            Query(
+                short(
+                    "histogram_quantile(0.95, sum by (le, bundle, cluster)"
+                    f" (rate(hetlm_engine_queue_seconds_bucket{{{_C}}}{_NOW})))"
+                ),
+                "cluster {{cluster}} {{version}}",
+            ),
+            alert="HetlmOverloaded",
+        ),
     )
 
 

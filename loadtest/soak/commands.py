@@ -40,13 +40,16 @@ def everything(
     bundle: BundleOption = None,
     minutes: Annotated[float, typer.Option(min=0.1, help="of mixed load")] = 30.0,
     quick: Annotated[
-        bool, typer.Option("--quick", help="a bounded sample of each trial: some minutes, no vLLM, slopes too short")
+        bool,
+        typer.Option(
+            "--quick", help="a sample of each trial: some minutes, no vLLM, too short to judge slopes or a ratio"
+        ),
     ] = False,
     vllm: Annotated[bool, typer.Option(help="whether recovery is tried with vLLM too: 2 GB per cluster")] = True,
     as_json: JsonOption = False,
 ) -> None:
     """All of them, one after another."""
-    from loadtest.soak import cancellations, faults, interface, kills, mixed, recovery
+    from loadtest.soak import cancellations, faults, interface, kills, mixed, paired, recovery
 
     engines: tuple[Engine, ...] = ("embedded", "vllm") if vllm and not quick else ("embedded",)
     small = 0.05 if quick else 1.0
@@ -57,6 +60,7 @@ def everything(
         "interface": lambda b, f: interface.run(b, f, cases=round(10_000 * small)),
         "mixed": lambda b, f: mixed.run(b, f, minutes=min(minutes, 1.0) if quick else minutes),
         "cancellations": lambda b, f: cancellations.run(b, f, cancellations=round(1_000 * small)),
+        "paired": lambda b, f: paired.run(b, f, seconds=10.0 if quick else 60.0, pairs=1 if quick else 5),
     }
     _run(trials, out, bundle, as_json)
 
@@ -154,7 +158,7 @@ def cancellations_command(
 def paired_command(
     out: OutOption = OUT,
     bundle: BundleOption = None,
-    seconds: Annotated[float, typer.Option(min=5.0, help="length of each of the ten runs")] = 60.0,
+    seconds: Annotated[float, typer.Option(min=5.0, help="length of each run, two to a pair")] = 60.0,
     pairs: Annotated[int, typer.Option(min=1, help="pairs of runs, without and with a batch, in alternation")] = 5,
     utilisation: Annotated[float, typer.Option(min=0.01, max=1.0, help="share of the measured capacity")] = 0.3,
     as_json: JsonOption = False,

@@ -15,6 +15,8 @@ from loadtest.workload import Options
 
 SCENARIO = next(scenario for scenario in SCENARIOS if scenario.batch == "paired")
 VISITORS = 300
+LEAST_PAIRS = 3
+"""For a verdict on the ratio: the median of fewer is any of them. Whether the answers are right is judged always."""
 
 
 async def run(
@@ -41,7 +43,7 @@ async def run(
     found = result.pairs
     assert found is not None, "the scenario is the one with pairs"
     ratios = [pair.p95_ratio for pair in found.pairs]
-    median = statistics.median(ratios)
+    median, enough = statistics.median(ratios), len(ratios) >= LEAST_PAIRS
     return report.Section(
         section="paired",
         command=f"python -m loadtest.soak paired --seconds {seconds:g} --pairs {pairs} --utilisation {utilisation:g}",
@@ -50,8 +52,8 @@ async def run(
                 figure="p95 of POST /predict with a batch beside it over p95 without, median of "
                 f"{len(ratios)} pairs at {utilisation:.0%} utilisation",
                 measured=f"{median:.3f}, from {min(ratios):.3f} to {max(ratios):.3f}",
-                gate=f"at most {P95_LIMIT:g}",
-                passed=median <= P95_LIMIT,
+                gate=f"at most {P95_LIMIT:g}" + f", from {LEAST_PAIRS} pairs on" * (not enough),
+                passed=median <= P95_LIMIT if enough else None,
             ),
             report.Figure(
                 figure="accepted requests answered correctly or refused honestly in these runs",

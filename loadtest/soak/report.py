@@ -16,7 +16,7 @@ Name = Literal["faults", "recovery", "kills", "interface", "mixed", "cancellatio
 
 
 class Figure(BaseModel):
-    """One line of the table. `passed`: None where nothing was measured."""
+    """One line of the table. `passed`: None where too little was measured for a verdict."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -50,7 +50,7 @@ def write(section: Section, folder: Path) -> None:
 
 def table(sections: Sequence[Section]) -> str:
     """In Markdown."""
-    words = {True: "yes", False: "**no**", None: "not measured"}
+    words = {True: "yes", False: "**no**", None: "not judged"}
     lines = ["| figure | measured | at least | held |", "|---|---|---|---|"]
     for section in sections:
         for figure in section.figures:

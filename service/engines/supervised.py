@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from browsing.engine import Engine, EngineDown, EngineError, GenerateRequest, Path
+from service.engines.queueing import Queueing, Waited, unheard
 from service.resilience.backoff import Backoff, Restarts
 from service.resilience.replicas import Tell, nobody
 
@@ -52,6 +53,7 @@ class SupervisedEngine:
         self._engine: Engine | None = None
         self._built = 0.0
         self._tell: Tell = nobody
+        self._waited: Waited = unheard
         self._started = False
         self._silent = 0
         self._left_behind = 0
@@ -61,11 +63,15 @@ class SupervisedEngine:
     def on_return(self, tell: Tell) -> None:
         self._tell = tell
 
+    def on_wait(self, tell: Waited) -> None:
+        """Of every engine that is built from now on, if it is a `Queueing`."""
+        self._waited = tell
+
     async def start(self) -> None:
         """Raises `EngineError`: an engine that never ran is no accident. Nothing happens if it is running."""
         if self._started:
             return
-        engine = self._make()
+        engine = self._made()
         try:
             await engine.start()
         except BaseException:  # also where the caller gives up: its thread may be running already
@@ -114,6 +120,12 @@ class SupervisedEngine:
             await self._stop(engine)
         await asyncio.gather(*self._stopping)
 
+    def _made(self) -> Engine:
+        engine = self._make()
+        if isinstance(engine, Queueing):
+            engine.on_wait(self._waited)
+        return engine
+
     def _replace(self, dead: Engine) -> None:
         if self._engine is not dead or not self._started:
             return  # somebody else has seen it before
@@ -148,7 +160,7 @@ class SupervisedEngine:
                 await self._pause(seconds)
             engine: Engine | None = None
             try:
-                engine = self._make()
+                engine = self._made()
                 await engine.start()
             except asyncio.CancelledError:
                 if engine is not None:

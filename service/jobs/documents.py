@@ -12,6 +12,10 @@ from service.problems import Problem
 from service.schemas import PredictOptions
 from service.security.names import PATH
 
+LISTED = 100
+"""Batches in one list, at most."""
+CURSOR = r"^[0-9]{1,12}\.[0-9]{1,17}~[A-Za-z0-9_-]{22}$"
+
 
 class BatchFile(BaseModel):
     """A file in the service's own folder, instead of an upload."""
@@ -20,6 +24,25 @@ class BatchFile(BaseModel):
 
     file: str = Field(pattern=f"^{PATH}$", description="its name below the folder HETLM_BATCH_INPUT_DIR")
     options: PredictOptions = Field(default=PredictOptions(), description="for rows that have none of their own")
+
+
+class BatchesQuery(BaseModel):
+    """Which of one's own batches are listed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    limit: int = Field(default=LISTED, ge=1, le=LISTED, description="at most so many")
+    before: str | None = Field(
+        default=None, pattern=CURSOR, description="`next` of another list: the batches that are older than those in it"
+    )
+
+    @property
+    def place(self) -> tuple[float, str] | None:
+        """When the last one of the other list was created, in seconds since 1970, and its id."""
+        if self.before is None:
+            return None
+        created, _, job_id = self.before.partition("~")
+        return float(created), job_id
 
 
 class BatchJobResponse(BaseModel):
@@ -41,7 +64,9 @@ class BatchJobResponse(BaseModel):
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
-    expires_at: datetime | None = Field(description="when it is deleted; null until it has ended")
+    expires_at: datetime | None = Field(
+        description="when it is deleted; until it has ended, when it fails unless another chunk of it is done before"
+    )
     results: str | None = Field(description="where the result is, once it is `done`")
     problem: Problem | None = Field(description="why it `failed`")
 
@@ -52,6 +77,12 @@ class BatchesResponse(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     batches: list[BatchJobResponse]
+    next: str | None = Field(description="`before` of the next list; null where there are no older ones")
+
+
+def cursor(job: Job) -> str:
+    """Of lists that go on behind this job, also when it is gone."""
+    return f"{job.created!r}~{job.id}"
 
 
 def document(job: Job, run: Run | None) -> BatchJobResponse:

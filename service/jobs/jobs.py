@@ -16,11 +16,12 @@ from pathlib import Path
 from structlog.typing import FilteringBoundLogger
 
 from service.jobs.clock import steady
-from service.jobs.documents import BatchJobResponse, document
+from service.jobs.documents import BatchesQuery, BatchesResponse, BatchJobResponse, cursor, document
 from service.jobs.ledger import UNFINISHED, Job, KeyTakenError, Ledger
 from service.jobs.meter import Meter
+from service.jobs.rules import Rules
 from service.jobs.storage import Storage, StorageError
-from service.jobs.worker import Rules, Worker
+from service.jobs.worker import Worker
 from service.logs import described
 from service.problems import ProblemError
 from service.schemas import PredictOptions
@@ -28,9 +29,6 @@ from service.scoring.parts import disk_full
 from service.scoring.scorer import Scorer
 from service.scoring.served import Served
 from service.scoring.threads import in_thread
-
-LISTED = 100
-"""Batches in one list."""
 
 Take = Callable[[Path | None], Awaitable[str]]
 """Writes an input to the path it is given, if any, and returns what tells this input from another."""
@@ -62,6 +60,7 @@ class Jobs:
                 f"{self._storage.ledger}: {error}; name another directory, or remove it with all its batches"
             ) from None
         self._clock = clock or steady()
+        self._rules = rules
         self._worker = Worker(self._ledger, self._storage, scorer, served, rules, meter, log, self._clock)
         self._log = log
         self._most = most
@@ -137,7 +136,9 @@ class Jobs:
         job_id = secrets.token_urlsafe(16)
         try:
             fingerprint = _fingerprint(name, await take(self._storage.incoming(job_id)), options)
-            return await self._accept(Job(job_id, owner, key, fingerprint, options, self._clock()))
+            now = self._clock()
+            job = Job(job_id, owner, key, fingerprint, options, created=now, expires=self._rules.expiry(now))
+            return await self._accept(job)
         except OSError as error:
             if not disk_full(error):
                 raise
@@ -186,10 +187,12 @@ class Jobs:
         """Raises `ProblemError` (404)."""
         return self._document(await self._own(owner, job_id))
 
-    async def list(self, owner: str) -> list[BatchJobResponse]:
-        """The newest `LISTED`."""
-        found = await self._ledger.of(owner, LISTED)
-        return [self._document(job) for job in found if not self._expired(job)]
+    async def list(self, owner: str, asked: BatchesQuery) -> BatchesResponse:
+        found = await self._ledger.of(owner, self._clock(), asked.limit + 1, asked.place)
+        shown = found[: asked.limit]
+        return BatchesResponse(
+            batches=[self._document(job) for job in shown], next=cursor(shown[-1]) if len(found) > len(shown) else None
+        )
 
     async def result(self, owner: str, job_id: str) -> Path:
         """A Parquet file. Raises `ProblemError` (404, 409)."""
@@ -214,7 +217,8 @@ class Jobs:
         return job
 
     def _expired(self, job: Job) -> bool:
-        return job.expires is not None and job.expires <= self._clock()
+        """One that has not ended is there until the worker has ended it."""
+        return job.state not in UNFINISHED and job.expires is not None and job.expires <= self._clock()
 
     def _current(self, job: Job) -> Job:
         return replace(self._worker.unsaved.get(job.id, job))

@@ -19,6 +19,7 @@ from service.scoring.threads import unbroken
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 STATES: tuple[State, ...] = get_args(State)
 UNFINISHED: tuple[State, ...] = ("queued", "running")
+_UNFINISHED = "state IN ('queued', 'running')"
 T = TypeVar("T")
 
 _SCHEMA = """
@@ -62,8 +63,9 @@ class KeyTakenError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Times are seconds since 1970. `fingerprint`: of what was asked for, for the idempotency key. `expires`: None
-    until the job has ended. `rows`: None until the input was read once. `bundle_version`: of the rows that are done.
+    """Times are seconds since 1970. `fingerprint`: of what was asked for, for the idempotency key. `expires`: when it
+    is deleted; until it has ended, when it fails unless another chunk is done before; None in an earlier version's
+    book, until it has ended. `rows`: None until the input was read once. `bundle_version`: of the rows that are done.
     `restarts`: how often it has begun again because that was no longer served."""
 
     id: str
@@ -130,22 +132,28 @@ class Ledger:
     async def by_key(self, owner: str, key: str) -> Job | None:
         return _first(await self._select("WHERE owner = ? AND idempotency_key = ?", (owner, key)))
 
-    async def of(self, owner: str, limit: int) -> list[Job]:
-        """The newest first."""
-        return await self._select("WHERE owner = ? ORDER BY created DESC, id LIMIT ?", (owner, limit))
+    async def of(self, owner: str, now: float, limit: int, behind: tuple[float, str] | None = None) -> list[Job]:
+        """The newest first, without those that have expired. `behind`: time of creation and id of the last one that is
+        known already."""
+        where, values = f"WHERE owner = ? AND ({_UNFINISHED} OR expires > ?)", [owner, now]
+        if behind is not None:
+            where += " AND (created < ? OR (created = ? AND id > ?))"
+            values += [behind[0], *behind]
+        return await self._select(f"{where} ORDER BY created DESC, id LIMIT ?", (*values, limit))
 
     async def unfinished(self, owner: str) -> int:
-        return len(await self._select("WHERE owner = ? AND state IN ('queued', 'running')", (owner,)))
+        return len(await self._select(f"WHERE owner = ? AND {_UNFINISHED}", (owner,)))
 
     async def next(self, without: Collection[str]) -> Job | None:
         """The one to work on: what was begun before what was not, then by age."""
-        waiting = await self._select("WHERE state IN ('queued', 'running') ORDER BY state = 'queued', created, id", ())
+        waiting = await self._select(f"WHERE {_UNFINISHED} ORDER BY state = 'queued', created, id", ())
         return _first([job for job in waiting if job.id not in without])
 
     async def all(self) -> list[Job]:
         return await self._select("", ())
 
     async def expired(self, now: float) -> list[Job]:
+        """Those that have ended and those that have not."""
         return await self._select("WHERE expires <= ?", (now,))
 
     async def count(self) -> dict[State, int]:

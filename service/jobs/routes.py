@@ -13,10 +13,10 @@ from typing import Any, BinaryIO
 import pyarrow.parquet as pq
 from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.types import Receive, Scope, Send
 
-from service.jobs.documents import BatchesResponse, BatchFile, BatchJobResponse
+from service.jobs.documents import BatchesQuery, BatchesResponse, BatchFile, BatchJobResponse
 from service.jobs.jobs import Jobs
 from service.jobs.uploads import PIECE, TYPES, named, upload
 from service.limits import read_json
@@ -68,10 +68,20 @@ def batch_routes(jobs: Jobs, settings: Settings) -> APIRouter:
             made, new = await jobs.submit(_caller(request), key, _options(request), taken)
         return json_response(made, 202 if new else 200, {"Location": f"/batches/{made.id}"})
 
-    @router.get("/batches", response_model=BatchesResponse, responses=_PROBLEM, summary="One's own batches")
+    @router.get(
+        "/batches",
+        response_model=BatchesResponse,
+        responses=_PROBLEM,
+        openapi_extra={"parameters": query_parameters(BatchesQuery)},
+        summary="One's own batches",
+    )
     async def listed(request: Request) -> Response:
-        """The newest 100, newest first."""
-        return json_response(BatchesResponse(batches=await jobs.list(_caller(request))))
+        """The newest first, 100 at most; `next` leads to older ones, also where batches come and go meanwhile."""
+        try:
+            asked = BatchesQuery.model_validate_strings(dict(request.query_params))
+        except ValidationError as error:
+            raise invalid_query(error) from None
+        return json_response(await jobs.list(_caller(request), asked))
 
     @router.get(
         "/batches/{batch_id}", response_model=BatchJobResponse, responses=_PROBLEM, summary="How far a batch is"
@@ -177,17 +187,6 @@ def _submitting() -> dict[str, Any]:
         "schema": {"$ref": "#/components/schemas/BatchFile"},
         "example": {"file": "histories.parquet"},
     }
-    properties = PredictOptions.model_json_schema()["properties"]
-    query = [
-        {
-            "name": name,
-            "in": "query",
-            "required": False,
-            "description": schema.pop("description"),
-            "schema": _not_null(schema),
-        }
-        for name, schema in properties.items()
-    ]
     key = {
         "name": "Idempotency-Key",
         "in": "header",
@@ -195,7 +194,24 @@ def _submitting() -> dict[str, Any]:
         "description": "makes a repeated request harmless; as long as the batch is kept",
         "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
     }
-    return {"requestBody": {"required": True, "content": content}, "parameters": [key, *query]}
+    return {
+        "requestBody": {"required": True, "content": content},
+        "parameters": [key, *query_parameters(PredictOptions)],
+    }
+
+
+def query_parameters(model: type[BaseModel]) -> list[dict[str, Any]]:
+    """The parameters of a query that a route reads by itself."""
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "description": schema.pop("description"),
+            "schema": _not_null(schema),
+        }
+        for name, schema in model.model_json_schema()["properties"].items()
+    ]
 
 
 def _not_null(schema: dict[str, Any]) -> dict[str, Any]:

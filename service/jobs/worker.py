@@ -13,11 +13,12 @@ from structlog.typing import FilteringBoundLogger
 
 from service.jobs.ledger import UNFINISHED, Job, Ledger
 from service.jobs.meter import Meter
+from service.jobs.rules import Rules
 from service.jobs.storage import Storage
 from service.jobs.versions import scored_with
 from service.logs import described
 from service.problems import ProblemError
-from service.scoring.inputs import Limits, open_input
+from service.scoring.inputs import open_input
 from service.scoring.parts import Parts, disk_full
 from service.scoring.results import Tally, schema
 from service.scoring.rows import defaults_of
@@ -28,16 +29,6 @@ from service.scoring.threads import Stop, in_thread, unbroken
 SWEEP_SECONDS = 30.0
 GONE_SECONDS = 0.1
 """Between a version's end and the next look at what is served: an exchange takes its moment."""
-HOUR = 3_600.0
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """`chunk_rows`: as in `Parts`. `retention_hours`: from a job's end to its removal."""
-
-    limits: Limits
-    chunk_rows: int
-    retention_hours: float
 
 
 @dataclass(slots=True)
@@ -108,6 +99,9 @@ class Worker:
         self._stuck.update(await in_thread(self._storage.sweep, unfinished, done))
         for name in self._stuck:
             self._log.error("batch_not_removed", batch=name)
+        for job in jobs:
+            if job.state in UNFINISHED and job.expires is None:  # of a book that was begun before there was a bound
+                await self._written(replace(job, expires=self._rules.expiry(self._clock())))
         self._meter.jobs(await self._ledger.count())
 
     async def work(self) -> None:
@@ -155,12 +149,15 @@ class Worker:
         # First the book, then the worker: one that begins the job now finds it gone, one that has begun is stopped.
         found = await self._ledger.delete(job.id)
         self.unsaved.pop(job.id, None)
-        if self.run is not None and self.run.job.id == job.id:
+        await self._stop(job.id)
+        await self._remove(job.id)
+        return found
+
+    async def _stop(self, job_id: str) -> None:
+        if self.run is not None and self.run.job.id == job_id:
             task = self.run.task
             task.cancel()
             await asyncio.wait((task,))
-        await self._remove(job.id)
-        return found
 
     async def _remove(self, job_id: str) -> None:
         self._stuck.add(job_id)
@@ -168,7 +165,8 @@ class Worker:
         self._stuck.discard(job_id)
 
     async def sweep(self) -> None:
-        """Delete what has expired; write and remove what could not be written and removed."""
+        """Delete what has expired, give up what came no further; write and remove what could not be written and
+        removed."""
         for job in list(self.unsaved.values()):
             await self._ledger.save(job)
             self.unsaved.pop(job.id, None)
@@ -177,6 +175,9 @@ class Worker:
                 await self._remove(name)
         for job in await self._ledger.expired(self._clock()):
             try:
+                if job.state in UNFINISHED:
+                    await unbroken(self._give_up(job.id))
+                    continue
                 await self.delete(job)
             except OSError:
                 self._log.error("batch_not_removed", batch=job.id)
@@ -185,6 +186,16 @@ class Worker:
                 self._log.info("batch_expired", batch=job.id)
         self._meter.not_removed(len(self._stuck))
         self._meter.jobs(await self._ledger.count())
+
+    async def _give_up(self, job_id: str) -> None:
+        """What has not ended in time; but a chunk that was written just now counts, and so does an end."""
+        await self._stop(job_id)
+        job = await self._ledger.find(job_id)
+        if job is not None and job.state not in UNFINISHED:  # it was stopped between its end and its cleaning
+            await in_thread(self._storage.drop_work, job_id)
+        elif job is not None and job.expires is not None and job.expires <= self._clock():
+            self._log.warning("batch_overdue", batch=job_id)
+            await self._fail(job, self._rules.overdue())
 
     async def _finish(self, job: Job) -> None:
         try:
@@ -198,6 +209,7 @@ class Worker:
                 except VersionGone:
                     self._log.info("batch_begins_again", batch=job.id)
                     await asyncio.sleep(GONE_SECONDS)
+                    job = (await self._known(job)) or job  # with the time that its last chunk gave it
         except _GoneError:
             return
         except ProblemError as problem:
@@ -223,7 +235,7 @@ class Worker:
         work = Work(source, parts, Terms(served, options, job.id, stop))
 
         async def keep(tally: Tally) -> None:
-            await self._save(replace(job, tally=tally))
+            await self._save(replace(job, tally=tally, expires=self._rules.expiry(self._clock())))
             self._meter.chunk()
             if tally.done < source.count and self._served().version != served.version:
                 raise VersionGone
@@ -252,7 +264,7 @@ class Worker:
             await in_thread(self._storage.drop_output, job.id)
         run = self.run
         now = (await self._known(job)) or job
-        tally = run.tally if run is not None else now.tally
+        tally = run.tally if run is not None and run.job.id == job.id else now.tally
         failed = self._ended(replace(now, state="failed", tally=tally, problem=problem.document(None)))
         written = await self._written(failed)
         with contextlib.suppress(OSError):
@@ -275,7 +287,7 @@ class Worker:
 
     def _ended(self, job: Job) -> Job:
         now = self._clock()
-        return replace(job, ended=now, expires=now + self._rules.retention_hours * HOUR)
+        return replace(job, ended=now, expires=self._rules.expiry(now))
 
     async def _save(self, job: Job) -> None:
         if not await self._ledger.save(job):

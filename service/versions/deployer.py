@@ -16,6 +16,7 @@ from browsing.encoder import Encoder
 from browsing.engine import Engine
 from browsing.engines.markov import MarkovEngine
 from browsing.forecast import Forecaster
+from service.engines.queueing import Queueing
 from service.health import Health
 from service.metrics import Metrics
 from service.monitoring.monitoring import Monitoring
@@ -76,6 +77,8 @@ class Deployer:
         lease = shared.embedders.lease(encoder, manifest.rule_version)
         log = shared.log.bind(bundle=manifest.version)
         metrics = shared.metrics.of_bundle(manifest, name_of(bundle))
+        if isinstance(engine, Queueing):
+            engine.on_wait(metrics.engine_queue())
         observer = shared.monitoring.watch(bundle)
         circuits = Circuits(engine, bundle.clusters, metrics, log, generator=random.Random(secrets.randbits(64)))
         health = Health(circuits, bundle.clusters, metrics, log, settings.probe_seconds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path as FilePath
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -72,6 +73,25 @@ def test_paths_that_have_sampled_the_same_are_computed_once(two: Llamas, rows: l
     assert sum(steps) < sum(max(len(tokens) - 1, 0) for tokens in paths) / 2, "a case that shows nothing"
     for request, joint in zip(requests, together, strict=True):
         same(answers(core, request)[0], joint)
+
+
+def test_who_waits_for_room_is_told_of_once_it_has_it(two: Llamas, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request of two rounds, and one behind it; a third gives up in the queue."""
+    now = 100.0
+    monkeypatch.setattr("browsing.engines.job.time", SimpleNamespace(monotonic=lambda: now))
+    told: list[tuple[int, float]] = []
+    request = GenerateRequest(0, PROMPTS[1], 8, 3, watched=(EOS,), forbidden=(EOS,), deadline=60.0)
+    behind, gone = replace(request, cluster=1, samples=4), replace(request, samples=4, deadline=3.0)
+    core = Continuous(two, 4)
+    core.submit([Job(one, lambda *waited: told.append(waited)) for one in (request, gone, behind)])
+    seen = []
+    while core.busy:
+        now += 1.0
+        core.step()
+        seen.append(len(told))
+    assert told[0] == (0, 1.0), "in the first step"
+    assert [cluster for cluster, _ in told] == [0, 1], "once each, however many parts; not who gave up"
+    assert told[1][1] == seen.index(2) + 1 > 3.0
 
 
 def test_requests_join_between_two_steps(two: Llamas, rows: list[int]) -> None:

@@ -104,6 +104,26 @@ def test_async_equals_the_synchronous_core(directories: list[FilePath]) -> None:
     assert [_tokens(paths) for paths in asyncio.run(ask())] == [_tokens(paths) for paths in expected]
 
 
+def test_how_long_requests_waited_is_told_and_no_probe_is(directories: list[FilePath]) -> None:
+    told: list[tuple[int, float]] = []
+
+    async def scenario() -> None:
+        engine = LocalEngine(directories, max_rows=4)
+        engine.on_wait(lambda cluster, seconds: told.append((cluster, seconds)))
+        await engine.start()
+        try:
+            assert all((await engine.healthy()).values())
+            assert told == []
+            requests = [GenerateRequest(cluster, (BOS,), 8, 4, seed=cluster) for cluster in (0, 1)]
+            await asyncio.gather(*(engine.generate(request) for request in requests))
+        finally:
+            await engine.stop()
+
+    asyncio.run(scenario())
+    assert sorted(cluster for cluster, _ in told) == [0, 1]
+    assert all(0 < seconds < 30 for _, seconds in told)
+
+
 def test_nothing_allowed(directories: list[FilePath]) -> None:
     with pytest.raises(ValueError, match="every token is forbidden"):
         LocalEngine(directories).generate_batch([GenerateRequest(0, (BOS,), 1, 1, forbidden=tuple(range(2, 10)))])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,12 @@ def test_the_real_encoder_and_the_embedded_engine(tmp_path: Path) -> None:
                 body = {"sessions": SESSIONS, "options": {"seed": 5}}
                 answers = [(await client.post("/predict", json=body)).json() for _ in range(2)]
                 many = await asyncio.gather(*(client.post("/predict", json=body) for _ in range(8)))
+            metrics = httpx.ASGITransport(service.metrics_app)
+            async with httpx.AsyncClient(transport=metrics, base_url="http://service") as client:
+                told = (await client.get("/metrics")).text
+        counts = [float(found) for found in re.findall(r"hetlm_engine_queue_seconds_count\{.*?\} ([\d.]+)", told)]
+        assert len(counts) == bundle.clusters, "from zero on, for each"
+        assert sum(counts) >= 2
         assert same(answers[0]) == same(answers[1])
         assert [answer["embedding"]["cached"] for answer in answers] == [0, 2]
         assert answers[0]["fallback"] is None

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
 
+from loadtest import pairs
 from loadtest.answers import BatchJob
 from loadtest.client import ServiceError
-from loadtest.soak import cancellations, faults, interface, kills, mixed, recovery
+from loadtest.soak import cancellations, faults, interface, kills, mixed, paired, recovery
 from loadtest.soak.report import Section
+from loadtest.workload import Options
 from tests import tiny
 
 PAGES = ("/", "/bags", "/bags/tote", "/cart", "/purchase", *(f"/page-{i}" for i in range(25)))
@@ -108,3 +111,21 @@ def test_mixed_load(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     found = held(mixed.run(bundle, tmp_path, minutes=0.4, rate=4.0))
     assert len(found.figures) == len(mixed.DAILY) + 1
     assert found.details["looks_at_console_and_admin"]
+
+
+def test_a_batch_beside_online_requests(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too few pairs to judge the ratio: what is asked is answered, with a file beside it, too."""
+    monkeypatch.setattr(pairs, "CALLERS", 4)
+    monkeypatch.setattr(pairs, "CALIBRATION_SECONDS", 2.0)
+    monkeypatch.setattr(pairs, "PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(paired, "VISITORS", 12)
+    monkeypatch.setattr(paired, "Options", partial(Options, samples=4))
+    found = held(paired.run(bundle, tmp_path, seconds=3.0, pairs=1))
+    ratio, honest = found.figures
+    assert ratio.passed is None
+    assert honest.passed
+    assert found.answers is not None
+    assert found.answers.correct == found.answers.accepted
+    tried = found.details["pairs"]
+    assert isinstance(tried, list)
+    assert len(tried) == 1, "and a row of the file was scored, or there would be none"

@@ -19,6 +19,7 @@ from browsing.engine import Path as Sampled
 from browsing.engines.local import LocalEngine, advance
 from browsing.vocabulary import BOS
 from service.engines import supervised
+from service.engines.queueing import Queueing
 from service.engines.supervised import LONG_LIFE, SILENT, SupervisedEngine
 from service.resilience.replicas import Returning
 from tests import tiny
@@ -63,6 +64,34 @@ async def stuck(engine: SupervisedEngine, trap: Trap) -> None:
     with pytest.raises(EngineTimeout):
         await engine.generate(GenerateRequest(0, (BOS,), 1, 2, deadline=0.2))
     await asyncio.wrap_future(trap.caught)
+
+
+def test_the_queue_of_every_engine_that_is_built_is_heard_of(bundle: Bundle) -> None:
+    async def scenario() -> None:
+        told: list[int] = []
+        built: list[LocalEngine] = []
+
+        def make() -> LocalEngine:
+            built.append(LocalEngine(bundle.predictors()))
+            return built[-1]
+
+        engine = SupervisedEngine(make, pause=_none)
+        assert isinstance(engine, Queueing)
+        engine.on_wait(lambda cluster, _: told.append(cluster))
+        await engine.start()
+        await engine.generate(REQUEST)
+        assert told == [0]
+        await built[0].stop()
+        back = asyncio.Event()
+        engine.on_return(lambda _: back.set())
+        with pytest.raises(EngineDown):
+            await engine.generate(REQUEST)
+        await asyncio.wait_for(back.wait(), 60)
+        await engine.generate(REQUEST)
+        assert (len(built), told) == (2, [0, 0])
+        await engine.stop()
+
+    asyncio.run(scenario())
 
 
 def test_a_stuck_engine_does_not_hold_up_the_end(bundle: Bundle, trap: Trap, caplog: pytest.LogCaptureFixture) -> None:

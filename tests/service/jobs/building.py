@@ -21,7 +21,7 @@ from service import problems
 from service.jobs.jobs import Jobs
 from service.jobs.meter import Meter
 from service.jobs.routes import batch_routes
-from service.jobs.worker import Rules
+from service.jobs.rules import Rules
 from service.logs import logger
 from service.scoring.inputs import Limits
 from service.scoring.online import Online

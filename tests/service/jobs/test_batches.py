@@ -117,7 +117,7 @@ def test_a_wrong_request_is_refused_and_leaves_nothing(
             assert response.status_code == status
             assert response.headers["content-type"] == "application/problem+json"
             assert words in response.json()["detail"]
-            assert (await made.get("/batches")).json() == {"batches": []}
+            assert (await made.get("/batches")).json() == {"batches": [], "next": None}
             assert not any((tmp_path / "incoming").iterdir())
 
     asyncio.run(scenario())
@@ -156,7 +156,7 @@ def test_a_batch_is_its_owners_alone(tmp_path: Path) -> None:
             assert [batch["id"] for batch in own] == [job_id]
             nobody = await made.get("/batches/AAAAAAAAAAAAAAAAAAAAAA", **{"x-caller": "bob"})
             for other in ({"x-caller": "bob"}, {}):
-                assert (await made.get("/batches", **other)).json() == {"batches": []}
+                assert (await made.get("/batches", **other)).json() == {"batches": [], "next": None}
                 for response in (
                     await made.get(f"/batches/{job_id}", **other),
                     await made.get(f"/batches/{job_id}/results", **other),

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from service.jobs import uploads
+from service.jobs.documents import BatchesQuery
 from service.jobs.ledger import Job, Ledger
 from service.schemas import PredictOptions
 from service.scoring.threads import in_thread
@@ -202,7 +203,7 @@ def test_who_leaves_while_the_batch_is_noted_down_leaves_nothing(tmp_path: Path)
             go.set()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert await jobs.list("ada") == []
+            assert (await jobs.list("ada", BatchesQuery())).batches == []
             assert not any((tmp_path / "jobs").iterdir())
             assert not any((tmp_path / "incoming").iterdir())
             ledger.add = add  # type: ignore[method-assign]

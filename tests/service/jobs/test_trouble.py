@@ -76,7 +76,7 @@ def test_a_full_disk_under_an_upload_is_a_507(tmp_path: Path, monkeypatch: pytes
             assert (response.status_code, response.json()["type"]) == (507, "urn:hetlm:problem:disk-full")
             with largest_file(1_000):
                 assert (await made.send(lines(documents(50)))).status_code == 507
-            assert (await made.get("/batches")).json() == {"batches": []}
+            assert (await made.get("/batches")).json() == {"batches": [], "next": None}
             assert not any((tmp_path / "incoming").iterdir())
             await made.until(await made.made(lines()), "done")
 
@@ -222,8 +222,8 @@ def test_the_book_keeps_a_job_as_it_is(tmp_path: Path) -> None:
         assert await ledger.find("a") == job
         assert await ledger.find("b") == later
         assert await ledger.find("c") is None
-        assert await ledger.of("ada", 10) == [later, job]
-        assert await ledger.of("bob", 10) == []
+        assert await ledger.of("ada", 0.0, 10) == [later, job]
+        assert await ledger.of("bob", 0.0, 10) == []
         assert await ledger.unfinished("ada") == 1
         assert await ledger.next(()) == job
         assert await ledger.next({"a"}) is None
@@ -257,7 +257,7 @@ async def main():
             await ledger.add(Job(f"j{{i}}", "ada", None, "f" * 1_000, PredictOptions(), float(i)))
     except OSError as error:
         print("full", error.errno)
-    print(len(await ledger.of("ada", 10_000)) == i)
+    print(len(await ledger.of("ada", 0.0, 10_000)) == i)
 
 asyncio.run(main())
 import os; os._exit(0)

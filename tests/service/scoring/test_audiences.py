@@ -27,6 +27,12 @@ PAGE = Path(__file__).parents[3] / "docs" / "batch.md"
 QUERIES = {found[1]: found[0] for found in re.findall(r"```sql\n(-- (\w+)\n.*?)```", PAGE.read_text(), re.DOTALL)}
 
 
+def test_the_readme_shows_queries_of_the_page() -> None:
+    shown = re.findall(r"```sql\n(.*?)```", (PAGE.parents[1] / "README.md").read_text(), re.DOTALL)
+    assert shown
+    assert set(shown) <= set(QUERIES.values())
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`histories.parquet` with a few buyers and a few wrong rows, and `scored.parquet` of it."""

@@ -45,7 +45,7 @@ def test_a_batch_is_its_key_names_alone(bundle: Bundle, tmp_path: Path) -> None:
                 assert response.json()["detail"] == nobodys["detail"]
                 for unfit in (admin, reader):
                     assert (await made.client.request(method, place, headers=bearer(unfit))).status_code == 403
-            assert (await made.client.get("/batches", headers=bearer(other))).json() == {"batches": []}
+            assert (await made.client.get("/batches", headers=bearer(other))).json() == {"batches": [], "next": None}
             theirs = await submit(made, other, **{"Idempotency-Key": "same"})
             assert theirs != address, "an idempotency key is its caller's own, too"
             assert (await made.client.get(address, headers=bearer(owner))).status_code == 200

@@ -75,6 +75,20 @@ def test_without_a_key_nothing_is_answered_but_the_probes(bundle: Bundle, tmp_pa
     asyncio.run(scenario())
 
 
+def test_what_readyz_tells_anybody(bundle: Bundle, tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    keys(path, ("shop", ("predict",)))
+
+    async def scenario() -> None:
+        async with running(bundle, settings=with_keys(path)) as made:
+            said = (await made.client.get("/readyz")).json()
+            clusters = len(bundle.manifest.clusters)
+            expected = {"bundle_version": bundle.manifest.version, "clusters": clusters, "clusters_down": []}
+            assert said == {"status": "ready", **expected}
+
+    asyncio.run(scenario())
+
+
 def test_a_wrong_key_is_as_good_as_none_and_comes_back_nowhere(bundle: Bundle, tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     [right] = keys(path, ("shop", ("predict",)))

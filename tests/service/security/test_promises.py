@@ -12,6 +12,7 @@ from service.schemas import MAX_ITEMS, MAX_PAGES, MAX_SESSION_PAGES, MAX_SESSION
 from service.security.admin import PORT
 from service.security.values import MAX_BATCH_VALUES, MAX_VALUES
 from service.security.wire import HEAD_BYTES, HEAD_SECONDS
+from service.settings import Settings
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "security.md").read_text()
@@ -32,7 +33,26 @@ def test_every_promise_is_to_somebody_and_has_a_test() -> None:
         assert re.fullmatch(r"`tests/[\w/]+\.py::test_\w+`", test), test
 
 
-@pytest.mark.parametrize("test", sorted({test.strip("`") for _, _, test in promises()}))
+def limits_of_batches() -> list[tuple[str, str, str]]:
+    """What, the limit, and the cell that names the test."""
+    table = PAGE.split("\nOf `/batches`,")[1].split("\n## ")[0]
+    rows = [line.strip("|").split("|") for line in table.splitlines() if line.startswith("|")]
+    return [(what.strip(), limit.strip(), test.strip()) for what, limit, test in rows[2:]]
+
+
+def test_the_limits_of_batches_are_those_of_the_settings() -> None:
+    said = dict(re.findall(r"`(HETLM_\w+)`, ([\d,]+)", " ".join(limit for _, limit, _ in limits_of_batches())))
+    assert len(said) == 8
+    for name, default in said.items():
+        assert float(default.replace(",", "")) == Settings.model_fields[name.removeprefix("HETLM_").lower()].default
+    every = {f"HETLM_{name.upper()}" for name in Settings.model_fields if re.fullmatch(r"batch_(upload|max)_\w+", name)}
+    assert every <= said.keys()
+
+
+NAMED = sorted({test.strip("`") for _, _, test in (*promises(), *limits_of_batches())})
+
+
+@pytest.mark.parametrize("test", NAMED)
 def test_the_test_exists(test: str) -> None:
     path, _, name = test.partition("::")
     functions = [node for node in ast.parse((ROOT / path).read_text()).body if isinstance(node, ast.FunctionDef)]
