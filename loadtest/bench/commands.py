@@ -4,34 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shlex
-import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from browsing.console import STDERR, emit, fail
+from loadtest.bench.ending import OUT, JsonOption, end
+from loadtest.bench.lists import chosen, counts
 
 if TYPE_CHECKING:
     from loadtest.bench.document import Report
     from loadtest.bench.plan import Asked
 
-Name = TypeVar("Name", bound=str)
-OUT = Path("bench")
 MARGIN = 0.05
 
 app = typer.Typer(
     help="Measure the service against peers that do the same, on this machine: in alternation, round by round, so that "
     "every figure is a ratio of neighbours. `peers` runs the comparisons; `guard` tells whether a ratio has fallen "
-    "between two runs. The last line on stdout is one of JSON.",
+    "between two runs of any command. The last line on stdout is one of JSON.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
 )
-
-JsonOption = Annotated[bool, typer.Option("--json", help="nothing on stdout but the line of JSON")]
 
 
 @app.command()
@@ -88,6 +84,8 @@ def peers(
     """
     from loadtest.bench.plan import PARTS, PEERS, QUICK, Asked, Scale
     from loadtest.bench.predictors import SIZES
+    from loadtest.bench.running import JOURNAL
+    from loadtest.bench.show import sides
 
     if size not in SIZES:
         raise fail(f"--size {size}: choose from {', '.join(SIZES)}")
@@ -99,23 +97,24 @@ def peers(
         dataset=dataset,
         bundle=bundle,
         size=size,
-        clusters=(1, 2) if quick else _counts(clusters),
-        peers=_chosen("--peers", "transformers" if quick and peer == "transformers,vllm" else peer, PEERS),
-        parts=_chosen("--parts", parts, PARTS),
+        clusters=(1, 2) if quick else counts("--clusters", clusters, "1,3,6"),
+        peers=chosen("--peers", "transformers" if quick and peer == "transformers,vllm" else peer, PEERS),
+        parts=chosen("--parts", parts, PARTS),
         threads=threads or len(cores),
         cores=cores[: threads or len(cores)],
         scale=scale,
     )
     if not asked.peers and not asked.parts:
         raise fail("--peers none --parts none: nothing is left to measure")
-    report = _run(asked, shlex.join(["python", "-m", "loadtest.bench", *sys.argv[1:]]))
-    _finish(report, out, as_json)
+    report = _run(asked)
+    end(report, out, "bench", as_json, above=sides(report))
+    (out / JOURNAL).unlink(missing_ok=True)  # the report holds it all
 
 
 @app.command()
 def guard(
-    old: Annotated[Path, typer.Argument(help="bench.json of an earlier run")],
-    new: Annotated[Path, typer.Argument(help="bench.json of a later one, under the same conditions")],
+    old: Annotated[Path, typer.Argument(help="bench.json of an earlier run, or another command's document")],
+    new: Annotated[Path, typer.Argument(help="that of a later run of the same command, under the same conditions")],
     margin: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="how far a ratio may fall beyond its spread, as a share of it")
     ] = MARGIN,
@@ -124,14 +123,15 @@ def guard(
     """Whether a ratio has become worse from one run to another: 1 if so, else 0.
 
     Worse is a ratio whose 95 % interval lies, by more than the margin, on the wrong side of the earlier one's. Seconds
-    are not compared: they are the machine's. Runs of other workloads, numbers of threads or sizes are refused.
+    are not compared: they are the machine's. Runs of different commands, other workloads, numbers of threads or sizes
+    are refused. What was measured once has no interval: there the margin is all that a ratio may lose.
     """
-    from loadtest.bench.document import Report
+    from loadtest.bench.document import read
     from loadtest.bench.errors import BenchError
     from loadtest.bench.guard import compare, table
 
     try:
-        changes = compare(Report.read(old), Report.read(new), margin)
+        changes = compare(read(old), read(new), margin)
     except BenchError as error:
         raise fail(str(error)) from None
     if not as_json:
@@ -145,51 +145,18 @@ def guard(
         raise typer.Exit(1)
 
 
-def _run(asked: Asked, command: str) -> Report:
+def _run(asked: Asked) -> Report:
     from browsing.bundle import BundleError
     from loadtest.bench.errors import BenchError
+    from loadtest.bench.machine import command
     from loadtest.bench.plan import plan
     from loadtest.bench.running import run
     from loadtest.visitors import VisitorError
 
     try:
-        return asyncio.run(run(plan(asked), command))
+        return asyncio.run(run(plan(asked), command()))
     except (BenchError, BundleError, VisitorError) as error:
         raise fail(str(error)) from None
-
-
-def _finish(report: Report, out: Path, as_json: bool) -> None:
-    from loadtest.bench.running import JOURNAL
-    from loadtest.bench.show import draw, sides, table
-
-    report.write(out / "bench.json")
-    (out / JOURNAL).unlink(missing_ok=True)  # the report holds it all
-    draw(report, out / "bench.svg")
-    if not as_json:
-        typer.echo(f"{sides(report)}\n\n{table(report.figures)}\n")
-    for flag in report.flags:
-        STDERR.print(flag, style="yellow", markup=False, soft_wrap=True)
-    held = {figure.key: figure.held for figure in report.figures}
-    medians = {figure.key: figure.value.median for figure in report.figures if figure.value is not None}
-    emit({"report": str(out / "bench.json"), "held": held, "measured": medians, "flags": report.flags}, True)
-
-
-def _counts(text: str) -> tuple[int, ...]:
-    try:
-        found = sorted({int(word) for word in text.split(",")})
-    except ValueError:
-        found = []
-    if not found or found[0] < 1:
-        raise fail(f"--clusters {text}: numbers from 1 on, separated by commas, such as 1,3,6")
-    return tuple(found)
-
-
-def _chosen(flag: str, text: str, known: tuple[Name, ...]) -> tuple[Name, ...]:
-    """In the order in which they are known."""
-    words = {word.strip() for word in text.split(",")} - {"none", ""}
-    if unknown := sorted(words - set(known)):
-        raise fail(f"{flag} {unknown[0]}: choose from {', '.join(known)}, none")
-    return tuple(name for name in known if name in words)
 
 
 def _mount() -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from browsing.whole import write_whole
 from loadtest.bench.errors import BenchError
@@ -49,11 +49,11 @@ class Product(_Document):
 
 class Figure(_Document):
     """One line of the table. `unit` `ratio`: paired, comparable between runs; `ms`, `share` and others belong to this
-    one. `limit`: None for what is shown beside."""
+    one (`GB`: 10^9 bytes). `limit`: None for what is shown beside."""
 
     key: str
     figure: str
-    unit: Literal["ratio", "share", "ms"]
+    unit: Literal["ratio", "share", "ms", "GB"]
     better: Literal["higher", "lower"]
     value: Spread | None = Field(description="None where it was not measured")
     limit: float | None
@@ -89,17 +89,16 @@ class Conditions(_Document):
     subjects: dict[str, BundleShape] = Field(description="what each subject computes with")
 
 
-class Report(_Document):
-    kind: Literal["bench"] = "bench"
+class Measured(_Document):
+    """What every run writes, whatever it compares."""
+
+    kind: str
     schema_version: Literal[1] = 1
     command: str
     machine: Machine
     processor: str
     versions: dict[str, str]
-    conditions: Conditions
     figures: tuple[Figure, ...]
-    sides: tuple[Side, ...]
-    products: tuple[Product, ...]
     flags: tuple[str, ...] = Field(description="what to know before the figures are believed")
     seconds: float
 
@@ -112,4 +111,42 @@ class Report(_Document):
         try:
             return cls.model_validate_json(path.read_bytes())
         except (OSError, ValidationError) as error:
-            raise BenchError(f"{path}: no report of a benchmark can be read there ({type(error).__name__})") from None
+            raise _unread(path, error) from None
+
+
+class Report(Measured):
+    """Of `peers`."""
+
+    kind: Literal["bench"] = "bench"
+    conditions: Conditions
+    sides: tuple[Side, ...]
+    products: tuple[Product, ...]
+
+
+Setting = int | float | str | None
+
+
+class Study(Measured):
+    """Of `paths`, `encoder`, `stacked` and `ingest`: one thing against another, without a service's load."""
+
+    kind: Literal["bench-paths", "bench-encoder", "bench-stacked", "bench-ingest"]
+    conditions: dict[str, Setting | tuple[Setting, ...]] = Field(
+        description="what two runs must have in common for their ratios to be comparable"
+    )
+    settings: dict[str, Setting] = Field(description="everything else that was chosen: rounds, seeds")
+    details: dict[str, Any] = Field(description="what the figures were made of, as each command has it")
+
+
+_ANY: TypeAdapter[Report | Study] = TypeAdapter(Annotated[Report | Study, Field(discriminator="kind")])
+
+
+def read(path: Path) -> Report | Study:
+    """Whichever of them is there. Raises `BenchError`."""
+    try:
+        return _ANY.validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise _unread(path, error) from None
+
+
+def _unread(path: Path, error: Exception) -> BenchError:
+    return BenchError(f"{path}: no report of a benchmark can be read there ({type(error).__name__})")

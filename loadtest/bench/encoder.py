@@ -1,14 +1,14 @@
 """SBERT in 8-bit integers against SBERT on torch in float32: how much faster, and how many visitors it routes alike.
 
-Both encode the same new sessions in turns, in an order that is reversed from round to round. Routing is looked at on a
-dataset's selection users with a bundle's own selector: a visitor counts as equal where both lead to the same cluster.
+Both encode the same new sessions in turns, in an order that is reversed from round to round.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,15 +16,19 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import typer
 
-from browsing.console import STDERR, emit, fail, progress
+from browsing.console import STDERR, fail, progress
+from loadtest.bench.alike import histories_of, routing
+from loadtest.bench.document import Figure
+from loadtest.bench.ending import OUT, JsonOption, OutOption, end, folder, study
+from loadtest.bench.machine import Watch
+from loadtest.bench.spread import Spread
 
 if TYPE_CHECKING:
-    from browsing.bundle import Bundle
-    from browsing.encoder import Encoder, Vectors
-
-History = Sequence[Sequence[str]]
+    from browsing.encoder import Encoder
 
 BATCHES = (1, 16, 64)
+ASKED = 2.0
+"""Times the throughput of float32."""
 PER_TURN = 64
 """Sessions of one turn: 64 batches of one, or one of 64."""
 WORDS = (
@@ -42,31 +46,55 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
-class Routing:
-    """`cosine`, `least_cosine`: between the two vectors of a session, the mean and the least over distinct sessions.
-    `moved`: the largest change of a cluster's probability."""
+class Batch:
+    """Sessions encoded `size` at a time. `throughput`, `cpu`: of int8 over float32, by the wall clock and by CPU time;
+    `ours`, `peer`: sessions per second."""
 
-    users: int
-    equal: int
-    sessions: int
-    cosine: float
-    least_cosine: float
-    moved: float
+    size: int
+    throughput: Spread
+    cpu: Spread
+    ours: float
+    peer: float
+
+    @classmethod
+    def of(cls, size: int, pairs: Sequence[tuple[Turn, Turn]]) -> Batch:
+        """`pairs`: int8's turn and float32's, round by round."""
+        return cls(
+            size=size,
+            throughput=Spread.of_ratios([b.seconds / a.seconds for a, b in pairs]),
+            cpu=Spread.of_ratios([b.cpu / a.cpu for a, b in pairs]),
+            ours=PER_TURN / float(np.median([a.seconds for a, _ in pairs])),
+            peer=PER_TURN / float(np.median([b.seconds for _, b in pairs])),
+        )
 
     def document(self) -> dict[str, object]:
-        from browsing.calibration import wilson
-
-        share = self.equal / self.users
         return {
-            "users": self.users,
-            "equal": self.equal,
-            "share": share,
-            "interval": wilson(share, self.users),
-            "sessions": self.sessions,
-            "cosine": self.cosine,
-            "least_cosine": self.least_cosine,
-            "largest_change_of_a_probability": self.moved,
+            "batch": self.size,
+            "throughput_ratio": self.throughput.model_dump(),
+            "cpu_ratio": self.cpu.model_dump(),
+            "int8_per_second": self.ours,
+            "torch_per_second": self.peer,
         }
+
+
+def figures(batches: Sequence[Batch]) -> list[Figure]:
+    """What is asked for is throughput; CPU time, which other work on the machine disturbs less, stands beside it."""
+    kinds: tuple[tuple[str, str, float | None, Callable[[Batch], Spread]], ...] = (
+        ("throughput", "sessions per second, int8 over float32", ASKED, lambda batch: batch.throughput),
+        ("cpu", "CPU time, float32 over int8", None, lambda batch: batch.cpu),
+    )
+    return [
+        Figure(
+            key=f"{kind}/{batch.size}",
+            figure=f"{words}, batches of {batch.size}",
+            unit="ratio",
+            better="higher",
+            value=value(batch),
+            limit=limit,
+        )
+        for kind, words, limit, value in kinds
+        for batch in batches
+    ]
 
 
 def sessions(count: int, pages: int, draw: random.Random) -> list[list[str]]:
@@ -85,10 +113,8 @@ def turn(encoder: Encoder, asked: Sequence[Sequence[str]], batch: int) -> Turn:
 
 def speed(
     ours: Encoder, peer: Encoder, *, pages: int, rounds: int, seed: int, advance: Callable[[float], None]
-) -> list[dict[str, object]]:
+) -> list[Batch]:
     """One entry per batch size: `ours` over `peer`."""
-    from loadtest.bench.spread import Spread
-
     draw = random.Random(seed)
     found: dict[int, list[tuple[Turn, Turn]]] = {batch: [] for batch in BATCHES}
     for encoder in (ours, peer):
@@ -100,66 +126,7 @@ def speed(
             turns = [turn(encoder, asked, batch) for encoder in pair]
             found[batch].append((turns[0], turns[1]) if number % 2 == 0 else (turns[1], turns[0]))
             advance(1)
-    return [
-        {
-            "batch": batch,
-            "throughput_ratio": Spread.of_ratios([b.seconds / a.seconds for a, b in pairs]).model_dump(),
-            "cpu_ratio": Spread.of_ratios([b.cpu / a.cpu for a, b in pairs]).model_dump(),
-            "int8_per_second": PER_TURN / float(np.median([a.seconds for a, _ in pairs])),
-            "torch_per_second": PER_TURN / float(np.median([b.seconds for _, b in pairs])),
-        }
-        for batch, pairs in found.items()
-    ]
-
-
-def routing(
-    bundle: Bundle, histories: Sequence[History], ours: Encoder, peer: Encoder, advance: Callable[[float], None]
-) -> Routing:
-    """Both encoders in front of the bundle's selector. `histories`: not empty, and none of them is."""
-    import torch
-
-    from browsing.encoder import pool, rounded
-
-    distinct = list({tuple(pages): None for history in histories for pages in history})
-    place = {pages: number for number, pages in enumerate(distinct)}
-    vectors = [_encoded(encoder, distinct, advance) for encoder in (ours, peer)]
-    probabilities = []
-    for own in vectors:
-        kept = rounded(own)
-        pooled = [
-            pool(kept[[place[tuple(pages)] for pages in history]], bundle.manifest.encoder.decay)
-            for history in histories
-        ]
-        probabilities.append(np.asarray(bundle.selector.probabilities(torch.from_numpy(np.stack(pooled)))))
-    norms = np.linalg.norm(vectors[0], axis=1) * np.linalg.norm(vectors[1], axis=1)
-    cosines = (vectors[0] * vectors[1]).sum(1) / norms
-    first, second = probabilities
-    return Routing(
-        users=len(histories),
-        equal=int((first.argmax(1) == second.argmax(1)).sum()),
-        sessions=len(distinct),
-        cosine=float(cosines.mean()),
-        least_cosine=float(cosines.min()),
-        moved=float(np.abs(first - second).max()),
-    )
-
-
-def _encoded(encoder: Encoder, asked: Sequence[Sequence[str]], advance: Callable[[float], None]) -> Vectors:
-    def parts() -> Iterator[Vectors]:
-        for first in range(0, len(asked), PER_TURN):
-            part = asked[first : first + PER_TURN]
-            yield encoder.encode(part)
-            advance(len(part))
-
-    return np.concatenate(list(parts()))
-
-
-def histories_of(dataset: Path) -> list[History]:
-    """Of the selection users; who has none is left out. Raises `OSError` and polars' errors."""
-    import polars as pl
-
-    table = pl.read_parquet(dataset / "select.parquet", columns=["history"])
-    return [history for history in table["history"].to_list() if history]
+    return [Batch.of(size, pairs) for size, pairs in found.items()]
 
 
 def encoder(
@@ -173,14 +140,15 @@ def encoder(
     rounds: Annotated[int, typer.Option(min=1, help="of timing, in alternation")] = 7,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default one per core")] = None,
     seed: Annotated[int, typer.Option(min=0, help="of the timed sessions")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="nothing on stdout but the line of JSON")] = False,
+    out: OutOption = OUT,
+    as_json: JsonOption = False,
 ) -> None:
     """SBERT in int8 against torch in float32: sessions per second in batches of 1, 16 and 64, and equal routing.
 
     A ratio above 1 means that int8 is faster. With --bundle and --dataset it also counts the selection users whom both
     send to the same cluster, which is what HETLM_ENCODER=int8 changes for a bundle.
 
-    Example: python -m loadtest.bench encoder --bundle bundle --dataset shop
+    Example: python -m loadtest.bench encoder --threads 1 --bundle bundle --dataset shop
     """
     if (bundle is None) != (dataset is None):
         raise fail("--bundle and --dataset go together: the bundle's selector routes the dataset's users")
@@ -190,9 +158,14 @@ def encoder(
     from browsing.bundle import Bundle, BundleError
     from browsing.encoders.of_bundle import encoder_of, sbert_of
 
+    folder(out)
     if threads is not None:
         torch.set_num_threads(threads)
-    document: dict[str, object] = {"bench": "encoder", "pages": pages, "threads": torch.get_num_threads()}
+    if threads == 1:  # the tokenizer has threads of its own, one per core, unless it is told that it has not
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    watch, version = Watch.start(), None
+    details: dict[str, object] = {}
+    found: list[Figure] = []
     try:
         ours, peer = sbert_of("int8"), sbert_of("torch")
     except ValueError as error:
@@ -211,17 +184,27 @@ def encoder(
         distinct = {tuple(visit) for history in histories for visit in history}
         with progress("routing", 2 * len(distinct), "sessions") as advance:
             alike = routing(loaded, histories, *routed, advance)
-        document["routing"] = alike.document()
+        version, details["routing"] = loaded.manifest.version, alike.document()
+        found.append(alike.figure())
         STDERR.print(
             f"{alike.equal} of {alike.users} selection users are routed alike ({alike.equal / alike.users:.2%}); mean "
             f"cosine of a session's two vectors {alike.cosine:.5f}, least {alike.least_cosine:.4f}"
         )
     with progress("timing", rounds * len(BATCHES), "turns") as advance:
         batches = speed(ours, peer, pages=pages, rounds=rounds, seed=seed, advance=advance)
-    document["batches"] = batches
+    details["batches"] = [batch.document() for batch in batches]
     for batch in batches:
         STDERR.print(
-            f"batches of {batch['batch']}: {batch['int8_per_second']:.0f} sessions/s, torch "
-            f"{batch['torch_per_second']:.0f}/s"
+            f"batches of {batch.size}: {batch.ours:.0f} sessions/s, torch {batch.peer:.0f}/s: {batch.throughput} times "
+            f"the throughput, {batch.cpu} by CPU time"
         )
-    emit(document, as_json)
+    measured = study(
+        "encoder",
+        watch,
+        figures(batches) + found,
+        conditions={"pages": pages, "threads": torch.get_num_threads()},
+        settings={"rounds": rounds, "seed": seed, "bundle": version},
+        details=details,
+        packages=("torch", "sentence-transformers", "transformers", "tokenizers"),
+    )
+    end(measured, out, "encoder", as_json)

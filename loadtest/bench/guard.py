@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from loadtest.bench.document import Conditions, Figure, Report
+from loadtest.bench.document import Conditions, Figure, Report, Study
 from loadtest.bench.errors import BenchError
 
 MARGIN = 0.05
@@ -24,9 +24,9 @@ class Change:
     kind: Kind
 
 
-def compare(old: Report, new: Report, margin: float = MARGIN) -> list[Change]:
-    """Every ratio of the older run. Raises `BenchError` for runs under different conditions."""
-    if different := _different(old.conditions, new.conditions):
+def compare(old: Report | Study, new: Report | Study, margin: float = MARGIN) -> list[Change]:
+    """Every ratio of the older run. Raises `BenchError` for runs of different kinds or under different conditions."""
+    if different := _different(old, new):
         raise BenchError(
             f"the runs differ in {', '.join(different)}: their ratios cannot be compared; repeat the older command on "
             f"the newer code: {old.command}"
@@ -39,7 +39,19 @@ def compare(old: Report, new: Report, margin: float = MARGIN) -> list[Change]:
     ]
 
 
-def _different(old: Conditions, new: Conditions) -> list[str]:
+def _different(old: Report | Study, new: Report | Study) -> list[str]:
+    """In what the two are no pair."""
+    if isinstance(old, Report) and isinstance(new, Report):
+        return _of_peers(old.conditions, new.conditions)
+    if isinstance(old, Report) or isinstance(new, Report) or old.kind != new.kind:
+        raise BenchError(
+            f"the runs measured different things ({old.kind} and {new.kind}): two of one command are compared"
+        )
+    left, right = old.conditions, new.conditions
+    return sorted(name for name in left.keys() | right.keys() if left.get(name) != right.get(name))
+
+
+def _of_peers(old: Conditions, new: Conditions) -> list[str]:
     """Subjects are compared where both runs have them, and without their weights' identity."""
     left, right = old.model_dump(exclude={"subjects"}), new.model_dump(exclude={"subjects"})
     names = [name for name in left if left[name] != right[name]]

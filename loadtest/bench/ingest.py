@@ -17,20 +17,30 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 import typer
 
-from browsing.console import STDERR, emit, fail, progress
+from browsing.console import STDERR, fail, progress
+from loadtest.bench.document import Figure
+from loadtest.bench.ending import OUT, JsonOption, OutOption, end, folder, study
+from loadtest.bench.lists import chosen, counts
+from loadtest.bench.machine import Watch
+from loadtest.bench.spread import Spread
+from loadtest.figures import ratio
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from loadtest.result import Ratio
-
 Kind = Literal["csv", "parquet"]
+ASKED, ASKED_GB = 0.6, 1.5
+"""Of ours: the share of the peer's speed, and at most so much memory, whatever the log's length."""
+KINDS: tuple[Kind, ...] = ("csv", "parquet")
+LEAST = 1_000
+"""Events of a log: fewer are no log."""
 START = 1_767_225_600_000
 """When the log begins, in milliseconds since 1970."""
 DAYS = 90
@@ -65,27 +75,63 @@ class Once:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """`ours` and `peer` in the order in which they ran, one of each per pair. `speed`: the peer's time over ours."""
+    """`ours` and `peer` in the order in which they ran, one of each per pair."""
 
     events: int
     kind: Kind
     log_bytes: int
     ours: tuple[Once, ...]
     peer: tuple[Once, ...]
-    speed: Ratio
-    cpu: Ratio
+
+    @property
+    def speeds(self) -> list[float]:
+        """The peer's time over ours, pair by pair."""
+        return [b.seconds / a.seconds for a, b in zip(self.ours, self.peer, strict=True)]
+
+    @property
+    def cpus(self) -> list[float]:
+        """The same by CPU time."""
+        return [b.cpu / a.cpu for a, b in zip(self.ours, self.peer, strict=True)]
 
     def document(self) -> dict[str, object]:
         return {
-            "bench": "ingest",
             "events": self.events,
             "kind": self.kind,
             "log_bytes": self.log_bytes,
-            "speed_ratio": self.speed.model_dump(),
-            "cpu_ratio": self.cpu.model_dump(),
+            "speed_ratio": ratio(self.speeds).model_dump(),
+            "cpu_ratio": ratio(self.cpus).model_dump(),
             "ours": {"runs": [asdict(once) for once in self.ours], "memory": max(o.memory for o in self.ours)},
             "peer": {"runs": [asdict(once) for once in self.peer], "memory": max(o.memory for o in self.peer)},
         }
+
+    def figures(self) -> list[Figure]:
+        place, log = f"{self.kind}/{self.events}", f"{self.events:,} events, {self.kind}"
+        return [
+            Figure(
+                key=f"speed/{place}",
+                figure=f"{log}: speed over polars' scan, sort and write of the same file",
+                unit="ratio",
+                better="higher",
+                value=Spread.of_ratios(self.speeds),
+                limit=ASKED,
+            ),
+            Figure(
+                key=f"cpu/{place}",
+                figure=f"{log}: the same by CPU time",
+                unit="ratio",
+                better="higher",
+                value=Spread.of_ratios(self.cpus),
+                limit=None,
+            ),
+            Figure(
+                key=f"memory/{place}",
+                figure=f"{log}: peak memory, GB",
+                unit="GB",
+                better="lower",
+                value=Spread.of_amounts([once.memory / 1e9 for once in self.ours]),
+                limit=ASKED_GB,
+            ),
+        ]
 
 
 def run(events: int, kind: Kind, pairs: int, seed: int, scratch: Path | None = None) -> Found:
@@ -93,8 +139,6 @@ def run(events: int, kind: Kind, pairs: int, seed: int, scratch: Path | None = N
 
     Raises `RuntimeError` with what a side that failed had to say.
     """
-    from loadtest.figures import ratio
-
     with tempfile.TemporaryDirectory(prefix="hetlm-ingest-", dir=scratch) as folder:
         root = Path(folder)
         log = root / f"log.{kind}"
@@ -108,9 +152,7 @@ def run(events: int, kind: Kind, pairs: int, seed: int, scratch: Path | None = N
                     (ours if side == "ours" else peer).append(_once(side, log, kind, root))
                     advance(1)
         size = log.stat().st_size
-    speed = ratio([b.seconds / a.seconds for a, b in zip(ours, peer, strict=True)])
-    cpu = ratio([b.cpu / a.cpu for a, b in zip(ours, peer, strict=True)])
-    return Found(events, kind, size, tuple(ours), tuple(peer), speed, cpu)
+    return Found(events, kind, size, tuple(ours), tuple(peer))
 
 
 def _once(side: str, log: Path, kind: Kind, root: Path) -> Once:
@@ -194,35 +236,58 @@ def _slices(events: int, seed: int) -> Iterator[pl.DataFrame]:
 
 
 def ingest(
-    events: Annotated[int, typer.Option(min=1_000, help="rows of the synthetic log")] = 30_000_000,
-    kind: Annotated[Kind, typer.Option(help="of the log's file")] = "csv",
-    pairs: Annotated[int, typer.Option(min=1, help="runs of each side, in alternation")] = 3,
+    events: Annotated[str, typer.Option(help="rows of the synthetic log; several, one log each")] = "30000000",
+    kind: Annotated[str, typer.Option(help="of the log's file: csv, parquet, or both")] = "csv",
+    pairs: Annotated[int, typer.Option(min=1, help="runs of each side on each log, in alternation")] = 3,
     seed: Annotated[int, typer.Option(min=0, help="of the log")] = 0,
     scratch: Annotated[
         Path | None, typer.Option(help="folder for the log and what both sides write; by default the system's own")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="nothing on stdout but the line of JSON")] = False,
+    out: OutOption = OUT,
+    as_json: JsonOption = False,
 ) -> None:
     """`hetlm ingest` against polars alone: the same log read, sorted by visitor and time, and written.
 
     The peer does nothing else, so that its time is what reading, sorting and writing cost at the least. It holds the
-    log in memory: 30 million events are some 12 GB there.
+    log in memory: 30 million events are some 12 GB there. Every kind is measured with every number of events, one log
+    after another.
     """
     if scratch is not None and not scratch.is_dir():
         raise fail(f"--scratch {scratch}: no such folder")
-    needed, free = events * BYTES_PER_EVENT, shutil.disk_usage(scratch or tempfile.gettempdir()).free
+    logs = list(product(chosen("--kind", kind, KINDS), counts("--events", events, "3000000,30000000", LEAST)))
+    if not logs:
+        raise fail(f"--kind {kind}: nothing is left to measure")
+    needed = max(rows for _, rows in logs) * BYTES_PER_EVENT
+    free = shutil.disk_usage(scratch or tempfile.gettempdir()).free
     if needed > free:
         raise fail(f"{needed / 1e9:.1f} GB are needed where {free / 1e9:.1f} GB are free: choose another --scratch")
-    try:
-        found = run(events, kind, pairs, seed, scratch)
-    except RuntimeError as error:
-        raise fail(str(error)) from error
-    speed = found.speed
-    STDERR.print(
-        f"{events:,} events ({kind}, {found.log_bytes / 1e9:.2f} GB): {speed.mean:.2f} of the peer's speed "
-        f"({speed.least:.2f} to {speed.most:.2f} in {speed.n} pairs), {found.cpu.mean:.2f} by CPU time; peak memory "
-        f"{max(once.memory for once in found.ours) / 1e9:.2f} GB, the peer's "
-        f"{max(once.memory for once in found.peer) / 1e9:.2f} GB",
-        soft_wrap=True,
+    folder(out)
+    watch = Watch.start()
+    found = []
+    for own, rows in logs:
+        try:
+            found.append(run(rows, own, pairs, seed, scratch))
+        except RuntimeError as error:
+            raise fail(str(error)) from error
+        STDERR.print(told(found[-1]), soft_wrap=True)
+    measured = study(
+        "ingest",
+        watch,
+        [figure for one in found for figure in one.figures()],
+        conditions={"logs": tuple(f"{own}/{rows}" for own, rows in logs), "seed": seed},
+        settings={"pairs": pairs},
+        details={"logs": [one.document() for one in found]},
+        packages=("polars", "pyarrow", "numpy"),
     )
-    emit(found.document(), as_json)
+    end(measured, out, "ingest", as_json)
+
+
+def told(found: Found) -> str:
+    """In a sentence."""
+    speed, cpu = ratio(found.speeds), ratio(found.cpus)
+    return (
+        f"{found.events:,} events ({found.kind}, {found.log_bytes / 1e9:.2f} GB): {speed.mean:.2f} of the peer's speed "
+        f"({speed.least:.2f} to {speed.most:.2f} in {speed.n} pairs), {cpu.mean:.2f} by CPU time; peak memory "
+        f"{max(once.memory for once in found.ours) / 1e9:.2f} GB, the peer's "
+        f"{max(once.memory for once in found.peer) / 1e9:.2f} GB"
+    )

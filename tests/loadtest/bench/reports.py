@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from loadtest.bench.document import BundleShape, Conditions, Figure, Product, Report, Side
+from loadtest.bench.document import BundleShape, Conditions, Figure, Product, Report, Setting, Side, Study
 from loadtest.bench.spread import Spread
 from loadtest.result import Latency, Machine
 
@@ -75,4 +75,25 @@ def report(figures: Sequence[Figure], sides: Sequence[Side] = (), *, threads: in
         products=(Product(comparison="engine", round=0, per_second=1e9),),
         flags=(),
         seconds=1.0,
+    )
+
+
+KINDS = ("bench-paths", "bench-encoder", "bench-stacked", "bench-ingest")
+
+
+def study(kind: str, figures: Sequence[Figure], conditions: Mapping[str, Setting] | None = None) -> Study:
+    return Study.model_validate(
+        {
+            "kind": kind,
+            "command": f"python -m loadtest.{kind.replace('-', ' ')}",
+            "machine": Machine(cores=2, load_before=0.1, load_after=2.0),
+            "processor": "a processor",
+            "versions": {"torch": "2"},
+            "conditions": conditions or {"threads": 1},
+            "settings": {"rounds": 3},
+            "details": {"runs": [1, 2.5]},
+            "figures": tuple(figures),
+            "flags": (),
+            "seconds": 1.0,
+        }
     )

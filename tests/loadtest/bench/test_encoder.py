@@ -10,13 +10,17 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
 import typer
 from typer.testing import CliRunner
 
 from browsing.bundle import Bundle
 from browsing.encoder import Vectors
 from browsing.encoders.sbert import SbertEncoder
+from loadtest.bench import alike
 from loadtest.bench import encoder as bench
+from loadtest.bench.document import Study
+from loadtest.bench.encoder import Batch, Turn
 from tests import tiny
 from tests.tiny import TinyEncoder
 
@@ -50,17 +54,18 @@ def invoke(*arguments: str | Path) -> tuple[int, str, str]:
 
 def test_equal_encoders_route_everybody_alike(tmp_path: Path) -> None:
     tiny.bundle(tmp_path)
-    found = bench.routing(Bundle.load(tmp_path), HISTORIES, TinyEncoder(), TinyEncoder(), ignored)
+    found = alike.routing(Bundle.load(tmp_path), HISTORIES, TinyEncoder(), TinyEncoder(), ignored)
     assert (found.users, found.equal, found.sessions) == (3, 3, 4)
     assert found.moved == 0
     assert found.least_cosine == pytest.approx(1)
     assert found.document()["share"] == 1
+    assert found.figure().held is True
 
 
 def test_both_encode_the_same_in_turns_that_are_reversed() -> None:
     log: list[tuple[str, int]] = []
     found = bench.speed(Noting("ours", log), Noting("peer", log), pages=2, rounds=2, seed=1, advance=ignored)
-    assert [entry["batch"] for entry in found] == list(bench.BATCHES)
+    assert [batch.size for batch in found] == list(bench.BATCHES)
     assert log[:2] == [("ours", 16), ("peer", 16)]
     expected = []
     for order in (("ours", "peer"), ("peer", "ours")):
@@ -68,6 +73,18 @@ def test_both_encode_the_same_in_turns_that_are_reversed() -> None:
             for name in order:
                 expected += [(name, batch)] * (bench.PER_TURN // batch)
     assert log[2:] == expected
+
+
+def test_what_is_asked_for_is_throughput() -> None:
+    """Twice as fast by the wall clock, and nothing saved by CPU time."""
+    pairs = [(Turn(1.0, 2.0), Turn(2.0, 2.0)), (Turn(1.0, 2.0), Turn(2.2, 2.0))]
+    throughput, cpu = bench.figures([Batch.of(16, pairs)])
+    assert (throughput.key, throughput.limit, throughput.held) == ("throughput/16", 2.0, True)
+    assert (cpu.key, cpu.limit, cpu.held) == ("cpu/16", None, None)
+    assert throughput.value is not None
+    assert throughput.value.median == pytest.approx(2.1)
+    assert cpu.value is not None
+    assert cpu.value.median == 1.0
 
 
 def test_sessions_are_as_asked() -> None:
@@ -80,11 +97,17 @@ def test_the_command_counts_a_dataset(tmp_path: Path) -> None:
     tiny.bundle(tmp_path / "bundle", encoder=SbertEncoder())
     (tmp_path / "data").mkdir()
     pl.DataFrame({"history": [*HISTORIES, []]}).write_parquet(tmp_path / "data/select.parquet")
-    code, out, err = invoke(
-        "--bundle", tmp_path / "bundle", "--dataset", tmp_path / "data", "--rounds", "1", "--pages", "1", "--json"
-    )
+    threads, files = torch.get_num_threads(), tmp_path / "out"
+    words = ["--rounds", "1", "--pages", "1", "--threads", str(threads), "--json", "--out", str(files)]
+    code, out, err = invoke("--bundle", tmp_path / "bundle", "--dataset", tmp_path / "data", *words)
     assert code == 0, err
-    document = json.loads(out)
+    measured = Study.read(files / "encoder.json")
+    assert measured.kind == "bench-encoder"
+    assert measured.conditions == {"pages": 1, "threads": threads}
+    expected = {f"{what}/{batch}" for what in ("throughput", "cpu") for batch in bench.BATCHES} | {"routing"}
+    assert set(json.loads(out)["measured"]) == expected
+    assert "throughput/64" in (files / "encoder.svg").read_text()
+    document = measured.details
     assert document["routing"]["users"] == 3
     assert 0.9 < document["routing"]["least_cosine"] < 1
     assert [entry["batch"] for entry in document["batches"]] == [1, 16, 64]

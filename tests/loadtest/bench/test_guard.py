@@ -9,9 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 from loadtest.bench.commands import app
+from loadtest.bench.document import read
 from loadtest.bench.errors import BenchError
 from loadtest.bench.guard import compare, table
-from tests.loadtest.bench.reports import figure, report
+from tests.loadtest.bench.reports import KINDS, figure, report, study
 
 BEFORE = (2.9, 3.0, 3.1)
 
@@ -61,3 +62,37 @@ def test_the_command(tmp_path: Path) -> None:
     broken = runner.invoke(app, ["guard", str(old), str(tmp_path / "absent.json")])
     assert broken.exit_code == 2
     assert "absent.json: no report" in broken.stderr
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_other_commands_documents(kind: str, tmp_path: Path) -> None:
+    old, new, peers, others = (tmp_path / name for name in ("old.json", "new.json", "bench.json", "others.json"))
+    study(kind, [figure("a", BEFORE), figure("b", BEFORE, better="lower"), figure("c", BEFORE, unit="share")]).write(
+        old
+    )
+    study(kind, [figure("a", (1.0, 1.01)), figure("b", (1.0, 1.01)), figure("c", (0.1,))]).write(new)
+    report([figure("a", BEFORE)]).write(peers)
+    study(KINDS[KINDS.index(kind) - 1], [figure("a", BEFORE)]).write(others)
+    runner = CliRunner()
+    fell = runner.invoke(app, ["guard", str(old), str(new), "--json"])
+    assert fell.exit_code == 1, fell.output
+    assert json.loads(fell.stdout) == {"ratios": {"a": "worse", "b": "better"}, "worse": 1}
+    assert runner.invoke(app, ["guard", str(old), str(old)]).exit_code == 0
+    for other in (peers, others):
+        mixed = runner.invoke(app, ["guard", str(old), str(other)])
+        assert mixed.exit_code == 2
+        assert "measured different things" in mixed.stderr
+
+
+def test_a_study_under_other_conditions_is_refused() -> None:
+    old = study("bench-encoder", [], {"threads": 1, "pages": 8})
+    for conditions, named in (({"threads": 2, "pages": 8}, "threads"), ({"threads": 1}, "pages")):
+        with pytest.raises(BenchError, match=f"the runs differ in {named}:"):
+            compare(old, study("bench-encoder", [], conditions))
+
+
+def test_published_documents_are_read() -> None:
+    runs = Path(__file__).parents[3] / "docs/results/runs"
+    published = read(runs / "bench-small.json")
+    assert published.kind == "bench"
+    assert {change.kind for change in compare(published, published)} == {"same"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ import typer
 from typer.testing import CliRunner
 
 from browsing.vocabulary import BOS
-from loadtest.bench.paths import CART, PURCHASE, Shop, paths, reached, shop
+from loadtest.bench.document import Study
+from loadtest.bench.known import CART, PURCHASE, Shop, reached, shop
+from loadtest.bench.paths import paths
 
 
 @pytest.mark.parametrize("rate", [0.02, 0.05, 0.2])
@@ -37,13 +40,26 @@ def test_what_is_asked_approaches_the_exact_answer() -> None:
     assert 8 <= drawn <= 128
 
 
-def test_the_command_ends_with_one_line_of_json() -> None:
+def test_the_command_ends_with_one_line_of_json(tmp_path: Path) -> None:
     app = typer.Typer()
     app.command()(paths)
-    shown = CliRunner().invoke(app, ["--shops", "2", "--repeats", "40", "--json"])
+    shown = CliRunner().invoke(app, ["--shops", "2", "--repeats", "40", "--json", "--out", str(tmp_path)])
     assert shown.exit_code == 0, shown.stderr
     assert shown.stdout.count("\n") == 1
-    document = json.loads(shown.stdout)
+    measured = Study.read(tmp_path / "paths.json")
+    assert (measured.kind, measured.settings) == ("bench-paths", {"repeats": 40})
+    figures = {figure.key: figure for figure in measured.figures}
+    told = json.loads(shown.stdout)
+    assert set(told["measured"]) == set(figures)
+    assert told["held"]["served"] is True
+    assert told["held"]["stratified"] is None
+    assert {key for key in figures if key.startswith("served/shop")} == {"served/shop-1", "served/shop-2"}
+    spreads = {key: figure.value for key, figure in figures.items() if figure.value is not None}
+    assert all(own.low < own.median < own.high for key, own in spreads.items() if "covered" not in key)
+    by_shop = [spreads[f"served/shop-{n}"].median for n in (1, 2)]
+    assert 2 / sum(1 / own for own in by_shop) == pytest.approx(spreads["served"].median)
+    assert "served/shop-2" in (tmp_path / "paths.svg").read_text()
+    document = measured.details
     assert document["base_rate"] == pytest.approx(0.05, abs=1e-6)
     ways = document["ways"]
     assert document["paths_counting_over_served"] == ways["served"]["ratio"]

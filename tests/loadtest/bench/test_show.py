@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pytest
+
 from loadtest.bench.show import draw, sides, table
-from tests.loadtest.bench.reports import figure, report, side
+from tests.loadtest.bench.reports import KINDS, figure, report, side, study
 
 
 def test_the_table_says_what_held() -> None:
@@ -40,4 +42,18 @@ def test_the_drawing_is_svg(tmp_path: Path) -> None:
     assert ElementTree.fromstring(text).tag.endswith("svg")
     for word in ("one/transformers", "flat", "K=3", "predictions per second"):
         assert word in text
+    assert text == (tmp_path / "again.svg").read_text()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_commands_draw_their_ratios(kind: str, tmp_path: Path) -> None:
+    beside = figure("shown in the table alone", (3.0, 3.5)).model_copy(update={"limit": None})
+    figures = [figure("served/shop-1", (3.0, 3.5)), figure("start", (0.1,), better="lower"), beside]
+    draw(study(kind, figures), tmp_path / "study.svg")
+    draw(study(kind, figures), tmp_path / "again.svg")
+    text = (tmp_path / "study.svg").read_text()
+    assert ElementTree.fromstring(text).tag.endswith("svg")
+    for word in ("served/shop-1", "start", "times what is asked for"):
+        assert word in text
+    assert beside.key not in text
     assert text == (tmp_path / "again.svg").read_text()

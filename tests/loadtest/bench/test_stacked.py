@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from typer.testing import CliRunner
 
 from loadtest.bench import stacked
 from loadtest.bench.answering import OurService
+from loadtest.bench.commands import app
+from loadtest.bench.document import Study
 from loadtest.bench.errors import BenchError
 from loadtest.bench.stacked import ENGINES, SEPARATE, STACKED, Found, Measured, engine_memory, run, table
 from loadtest.bench.subject import Played
@@ -88,8 +91,14 @@ def test_ratios_are_of_neighbouring_turns(bundle: Path, monkeypatch: pytest.Monk
     assert found.sides[SEPARATE].cpu == pytest.approx((0.4,) * 3)
     assert all(service.stopped for service in services)
     document = json.loads(json.dumps(found.document()))
-    assert document["bench"] == "stacked"
     assert document["throughput_ratio"]["median"] == 2.0
+    figures = {figure.key: figure for figure in found.figures()}
+    assert {key: figure.held for key, figure in figures.items()} == {
+        "throughput": True,
+        "memory": False,
+        "start": False,
+    }
+    assert [str(figure.value) for figure in figures.values()][1:] == ["0.25 [0.25, 0.25]"] * 2
     assert "vllm-stacked" in table(found)
     assert "throughput 2 " in table(found)
 
@@ -109,3 +118,24 @@ def test_the_services_own_process_is_left_out(tmp_path: Path) -> None:
         if process != 12:  # has ended meanwhile
             (folder / "smaps_rollup").write_text(f"00-ff ---p 0 0:0 0 [rollup]\nRss: 999 kB\nPss: {process} kB\n")
     assert engine_memory(10, tmp_path) == (11 + 13) * 1024
+
+
+def test_the_command_writes_its_document(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, *_ = play(bundle, monkeypatch)
+    visitor = {"sessions": [["/bags"]], "started_at": ["2026-01-01T00:00:00Z"]}
+    asked = Workload.model_validate({"source": "walks", "visitors": [visitor]})
+
+    async def scripted(*_: object, **__: object) -> Found | None:
+        return found
+
+    monkeypatch.setattr(stacked, "made", lambda *_, **__: (bundle, asked))
+    monkeypatch.setattr(stacked, "run", scripted)
+    out = bundle.parent / "out"
+    shown = CliRunner().invoke(app, ["stacked", "--out", str(out), "--rounds", "3", "--clusters", "2"])
+    assert shown.exit_code == 0, shown.output
+    measured = Study.read(out / "stacked.json")
+    assert (measured.kind, measured.settings) == ("bench-stacked", {"rounds": 3})
+    assert measured.conditions["workload_sha256"] == asked.sha256
+    assert "CPU s/request" in shown.stdout
+    assert json.loads(shown.stdout.splitlines()[-1])["measured"]["throughput"] == 2.0
+    assert "throughput" in (out / "stacked.svg").read_text()
