@@ -12,7 +12,7 @@ those of the other half alone: learnt from all the other paths it would be biase
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,8 @@ Floats = NDArray[np.float64]
 
 PRIOR = 0.25
 """Steps that the value of a signal begins with: of few paths few visit one, often none but the path in question."""
+KNOWN = 2.0
+"""The same where it is known beforehand about how much a signal is worth."""
 DOUBT = 0.5
 """So many paths' worth of the largest variance that values in [0, 1] can have is added to that of the paths."""
 
@@ -71,7 +73,11 @@ def outcome_estimate(paths: Sequence[Path]) -> OutcomeEstimate:
 
 
 def guided_estimate(
-    without: Seen, outcome: Sequence[int], signals: Sequence[int], free: Seen | None = None
+    without: Seen,
+    outcome: Sequence[int],
+    signals: Sequence[int],
+    free: Seen | None = None,
+    expected: float | None = None,
 ) -> OutcomeEstimate:
     """`outcome_estimate`, less the luck of the draws that decide most: ending early, and visiting a signal.
 
@@ -85,8 +91,9 @@ def guided_estimate(
     has mean zero given the steps before, whatever v is, and the sum over t is taken off the path's value: the mean
     over paths stays what it is, and were v the truth, no variance would be left. v is a mean over the steps of paths
     of the OTHER half and of the `free` paths (drawn anyway for the pages) up to their first outcome; after a signal as
-    if `PRIOR` more steps had had the value of other pages. A path's value may lie outside [0, 1]; their mean is
-    clipped.
+    if `PRIOR` more steps had had the value of other pages, or `KNOWN` more the value `expected`. Without that, paths of
+    which none happens to visit a signal could not know what they have missed: they would all be near zero, for every
+    visitor in so many. A path's value may lie outside [0, 1]; their mean is clipped.
 
     Raises `ValueError` for no path, or where one of the ids is not watched.
     """
@@ -99,12 +106,22 @@ def guided_estimate(
         learnt = learnt + _Steps.of(free, outcome, signals, until_outcome=True).of_other_half()
     (chances_other, chances_signal), (others, visits) = learnt
     after_other = np.divide(chances_other, others, out=np.zeros(2), where=others > 0)
-    after_signal = (chances_signal + PRIOR * after_other) / (visits + PRIOR)
+    before, value = (PRIOR, after_other) if expected is None else (KNOWN, expected)
+    after_signal = (chances_signal + before * value) / (visits + before)
     # v less `after_other` everywhere: what is neither signal nor end then needs no probability of its own.
     half = np.arange(len(without.paths)) % 2
     luck = (after_signal - after_other)[half] * steps.surprise(steps.signal, signals)
     luck -= after_other[half] * steps.surprise(steps.end, (EOS,))
     return _mean((1 - steps.weights[:, -1] - luck).tolist())
+
+
+def worth(name: str, outcomes: Iterable[str], rates: Mapping[str, float]) -> float | None:
+    """What a visit to another outcome's page says about this one before any path is drawn: where it is the rarer of the
+    two it mostly follows the other, as purchases follow carts, in about so many cases as the rates have it. None where
+    no other is commoner."""
+    own = rates.get(name, 0.0)
+    commonest = max((rates.get(other, 0.0) for other in outcomes if other != name), default=0.0)
+    return own / commonest if 0 < own < commonest else None
 
 
 @dataclass(frozen=True, slots=True)

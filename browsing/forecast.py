@@ -14,7 +14,15 @@ from typing import Literal
 from browsing.bundle import Reference
 from browsing.decode import consensus
 from browsing.engine import MAX_WATCHED, Engine, EngineError, GenerateRequest, Path
-from browsing.estimate import OutcomeEstimate, Seen, guided_estimate, outcome_estimate, page_estimates, visit_shares
+from browsing.estimate import (
+    OutcomeEstimate,
+    Seen,
+    guided_estimate,
+    outcome_estimate,
+    page_estimates,
+    visit_shares,
+    worth,
+)
 from browsing.propensity import Propensity
 from browsing.vocabulary import EOS, SPECIALS, Vocabulary
 
@@ -119,6 +127,7 @@ class Forecaster:
         self.vocabulary = vocabulary
         self.max_steps = max_steps
         self._propensity = propensity
+        self.worth = {name: worth(name, self.outcomes, reference.outcome_rates) for name in self.outcomes}
         self._likely = [
             [vocabulary.id(page) for page in sorted(pages, key=lambda p: (-pages[p], p)) if page in vocabulary]
             for pages in reference.pages
@@ -243,7 +252,7 @@ class Forecaster:
         if EOS not in watched:
             return outcome_estimate(paths)
         free = Seen(draws.free, draws.watched) if set(own) <= set(draws.watched) else None
-        return guided_estimate(Seen(paths, watched), own, self._signals(name), free)
+        return guided_estimate(Seen(paths, watched), own, self._signals(name), free, self.worth[name])
 
     def decode(self, question: Question, draws: Draws, options: Options) -> tuple[str, ...]:
         """The one next session that `options.decode` makes of the draws."""

@@ -75,7 +75,8 @@ class Shop:
         self.truth = reached(self.table, (PURCHASE,), STEPS)
         self._engine = TableEngine([self.table])
         words = Vocabulary(["/cart", "/purchase", *(f"/page-{i}" for i in range(PAGES))])
-        reference = Reference(cluster_shares=(1.0,), pages=({},), outcome_rates={})
+        rates = {"cart": reached(self.table, (CART,), STEPS), "purchase": self.truth}  # as a bundle has a log's
+        reference = Reference(cluster_shares=(1.0,), pages=({},), outcome_rates=rates)
         self._forecaster = Forecaster(words, {"cart": (CART,), "purchase": (PURCHASE,)}, reference, STEPS)
         self._question = Question(0, (BOS,), ())
 

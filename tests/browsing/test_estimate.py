@@ -65,10 +65,10 @@ class Case:
             for paths in self.without[outcome]
         ]
 
-    def guided(self, outcome: str) -> list[OutcomeEstimate]:
+    def guided(self, outcome: str, expected: float | None = None) -> list[OutcomeEstimate]:
         ids, watched = OUTCOMES[outcome], _watched(outcome)
         return [
-            guided_estimate(Seen(without, watched), ids, SIGNALS[outcome], Seen(free, PAGES))
+            guided_estimate(Seen(without, watched), ids, SIGNALS[outcome], Seen(free, PAGES), expected)
             for without, free in zip(self.without[outcome], self.free, strict=True)
         ]
 
@@ -116,7 +116,7 @@ def test_outcomes_are_unbiased_and_less_noisy_than_counts(case: Case, outcome: s
     truth = exact.visit_probability(case.sessions, OUTCOMES[outcome])
     counts = case.counts(OUTCOMES[outcome])
     _unbiased(counts, truth)
-    for found in (case.plain(outcome), case.guided(outcome)):
+    for found in (case.plain(outcome), case.guided(outcome), case.guided(outcome, expected=0.3)):
         estimates = np.array([estimate.probability for estimate in found])
         _unbiased(estimates, truth)
         assert estimates.var() <= counts.var() / 2
@@ -199,6 +199,16 @@ def test_what_guides_a_path_is_learnt_from_the_others() -> None:
     assert found.probability == pytest.approx((first + second) / 2)
     with pytest.raises(ValueError, match="not in list"):
         guided_estimate(Seen(paths, (5, 4)), (5,), (4,))
+
+
+def test_paths_that_meet_no_signal_know_what_it_would_have_been_worth() -> None:
+    """Each path: two steps with a chance of 0.1 of a signal, after which half of the visitors would buy."""
+    rows = np.array([[0.0, 0.1, 0.2], [0.0, 0.1, 0.9]])  # outcome 5, signal 4, [EOS]
+    paths = [Path((6, EOS), rows, True)] * 2
+    unknown = guided_estimate(Seen(paths, (5, 4, EOS)), (5,), (4,))
+    known = guided_estimate(Seen(paths, (5, 4, EOS)), (5,), (4,), expected=0.5)
+    assert unknown.probability == 0
+    assert known.probability == pytest.approx(0.5 * (0.1 + 0.1))
 
 
 def test_a_single_guided_path() -> None:

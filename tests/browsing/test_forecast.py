@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from browsing.bundle import Bundle
+from browsing.bundle import Bundle, Reference
 from browsing.engine import MAX_WATCHED, EngineError, EngineTimeout, GenerateRequest, Path
 from browsing.engines.local import LocalEngine
 from browsing.engines.sampling import allowed
@@ -275,3 +275,48 @@ def test_a_whole_bundle(tmp_path: FilePath) -> None:
         )
         assert set(left.outcomes) == {"cart", "purchase"}
     assert at_once[0] != at_once[1]
+
+
+def test_rare_outcomes_are_not_lost_on_visitors_whose_paths_meet_none() -> None:
+    """Purchases follow carts, and carts are so rare that 16 paths often hold none. Where a bundle tells how common both
+    are, hardly a visitor's purchase is thought next to impossible for that."""
+    table = np.zeros((10, 10))
+    table[:, 6], table[:, EOS], table[:, 4] = 0.67, 0.30, 0.03
+    table[4] = table[5] = 0.0
+    table[4, 5], table[4, EOS], table[5, EOS] = 0.4, 0.6, 1.0
+    at, truth = np.zeros(10), 0.0
+    at[BOS] = 1.0
+    for _ in range(8):
+        at = at @ table
+        truth += at[5]
+        at[[EOS, 5]] = 0.0
+    engine = TableEngine([table])
+
+    def estimates(rates: dict[str, float]) -> NDArray[np.float64]:
+        known = Reference(cluster_shares=(1.0,), pages=({},), outcome_rates=rates)
+        made = Forecaster(forecasts.WORDS, forecasts.OUTCOMES, known, 8)
+
+        async def ask() -> list[float]:
+            found = []
+            for seed in range(150):
+                options = Options(seed=seed)
+                draws = await made.draw(engine, Question(0, (BOS,), ()), options, 60.0)
+                found.append(made.summarise(Question(0, (BOS,), ()), draws, options).outcomes["purchase"].probability)
+            return found
+
+        return np.array(asyncio.run(ask()))
+
+    unknown, known = estimates({}), estimates({"cart": 0.08, "purchase": 0.03})
+    lost = (unknown < truth / 5).mean()
+    assert lost > 0.1, "else this shop shows nothing"
+    assert (known < truth / 5).mean() < lost / 4
+    assert known.var() < unknown.var() / 2
+    assert abs(known.mean() - truth) <= 3 * known.std(ddof=1) / np.sqrt(len(known))
+
+
+def test_only_a_commoner_outcome_announces_another() -> None:
+    known = Reference(cluster_shares=(1.0,), pages=({},), outcome_rates={"cart": 0.2, "purchase": 0.05})
+    made = Forecaster(forecasts.WORDS, forecasts.OUTCOMES, known, 8)
+    assert made.worth == {"cart": None, "purchase": 0.25}
+    without = Forecaster(forecasts.WORDS, forecasts.OUTCOMES, forecasts.reference({}), 8)
+    assert without.worth == {"cart": None, "purchase": None}
