@@ -14,8 +14,10 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from browsing.bundle import Bundle
+from browsing.engines.table import TableEngine
+from service.engines.queueing import Waited
 from service.settings import Settings
-from tests.service.building import running
+from tests.service.building import running, tables
 from tests.service.cache.test_embedder import DeadStore
 from tests.service.monitoring.building import trained
 
@@ -45,6 +47,13 @@ def rows() -> Iterator[Row]:
             yield Row(name.strip("`"), kind, names, meaning, query.strip("`"))
 
 
+class Queued(TableEngine):
+    """Has a queue of its own, as the embedded engine does."""
+
+    def on_wait(self, tell: Waited) -> None:
+        tell(0, 0.001)
+
+
 @pytest.fixture(scope="module")
 def exposed(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Metric]:
     """Every family of a service with all that it can have, by the name that is asked for. (`_created` series are
@@ -52,7 +61,8 @@ def exposed(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Mapping
 
     async def scenario() -> str:
         settings = Settings(batch_dir=tmp_path_factory.mktemp("jobs"))
-        async with running(trained(bundle), store=DeadStore(), settings=settings) as made:
+        engine = Queued(tables(len(bundle.vocabulary), bundle.clusters))
+        async with running(trained(bundle), engine=engine, store=DeadStore(), settings=settings) as made:
             await made.answer({"sessions": [{"started_at": "2026-11-01T10:00:00Z", "pages": ["/"]}]})
             return await made.metrics()
 
