@@ -1,7 +1,7 @@
 """Memory that was freed goes back to the operating system as soon as nobody is waiting.
 
-The C library keeps what a burst of large batches has needed, in one arena per thread, and a service's memory then
-climbs from burst to burst although nothing is held.
+The C library keeps what a burst of large batches has needed, by default in arenas of every thread's own, and a
+service's memory then climbs from burst to burst although nothing is held.
 """
 
 from __future__ import annotations
@@ -25,8 +25,6 @@ PATIENCE = 30.0
 LONGEST = 600.0
 """Most seconds between two looks: each that gives back less than `WORTH`, since the process holds what it has, doubles
 them."""
-
-
 ARENAS = 2
 """Of the C library's, instead of eight per core: what one thread has freed another can use, and less lies idle."""
 _M_ARENA_MAX = -8

@@ -129,16 +129,14 @@ def _tasks(told: NDArray[np.float64]) -> list[Trend]:
 
 def _allocated(told: NDArray[np.float64]) -> list[list[float]]:
     """Every ten seconds: the second, MiB that are allocated, MiB that were freed and are kept, Python's small objects
-    in thousands. None where the allocator does not tell."""
-    few = told[:: round(SAMPLE_SECONDS)]
-    return (
-        [
-            [round(at - told[0, 0]), round(held / 2**20, 1), round(kept / 2**20, 1), round(objects / 1_000, 1)]
-            for at, held, kept, objects in few[:, [0, 2, 3, 4]].tolist()
-        ]
-        if told.shape[1] > 2
-        else []
-    )
+    in thousands. Nothing where the allocator does not tell."""
+    if told.shape[1] == 2:
+        return []
+    few = told[:: round(SAMPLE_SECONDS), [0, 2, 3, 4]]
+    return [
+        [round(at - told[0, 0]), round(held / 2**20, 1), round(kept / 2**20, 1), round(objects / 1_000, 1)]
+        for at, held, kept, objects in few.tolist()
+    ]
 
 
 def flat(trend: Trend) -> bool:

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
-Waited = Callable[[int, float], None]
-"""Takes the cluster of a request that is begun, and the seconds for which it waited."""
-
-
-def unheard(_: int, __: float) -> None:
-    """Is told where nobody has asked to be."""
+from browsing.engines.job import Waited
 
 
 @runtime_checkable

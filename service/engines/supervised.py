@@ -9,7 +9,8 @@ import time
 from collections.abc import Awaitable, Callable
 
 from browsing.engine import Engine, EngineDown, EngineError, GenerateRequest, Path
-from service.engines.queueing import Queueing, Waited, unheard
+from browsing.engines.job import Waited
+from service.engines.queueing import Queueing
 from service.resilience.backoff import Backoff, Restarts
 from service.resilience.replicas import Tell, nobody
 
@@ -53,7 +54,7 @@ class SupervisedEngine:
         self._engine: Engine | None = None
         self._built = 0.0
         self._tell: Tell = nobody
-        self._waited: Waited = unheard
+        self._waited: Waited | None = None
         self._started = False
         self._silent = 0
         self._left_behind = 0
@@ -122,7 +123,7 @@ class SupervisedEngine:
 
     def _made(self) -> Engine:
         engine = self._make()
-        if isinstance(engine, Queueing):
+        if self._waited is not None and isinstance(engine, Queueing):
             engine.on_wait(self._waited)
         return engine
 

@@ -47,7 +47,7 @@ def test_the_readme_shows_every_scenario_and_nothing_unknown() -> None:
     lines = readme_commands()
     shown = {line.split()[3] for line in lines if line.startswith(f"{MODULE} ")}
     assert shown == {scenario.name for scenario in SCENARIOS} | {"compare"}
-    assert {line.split()[0] for line in lines} <= {"python", "hetlm", "locust", "pip"}
+    assert {line.split()[0] for line in lines} <= {"python", "hetlm", "locust", "pip", "py-spy"}
 
 
 @pytest.mark.parametrize("name", [scenario.name for scenario in SCENARIOS] + ["compare"])

@@ -110,13 +110,19 @@ def test_a_batch_that_moves_on_may_take_as_long_as_it_likes(tmp_path: Path) -> N
     asyncio.run(scenario())
 
 
+async def interrupted(folder: Path) -> tuple[Now, Answering, str]:
+    """A service that ends while it works on a batch; its clock, its answers, which no longer come, and the batch."""
+    now, answering = Now(), Answering()
+    answering.gate = asyncio.Event()
+    async with desk(folder, answering, now=now) as made:
+        job_id = await made.made(lines())
+        await made.until(job_id, "running")
+    return now, answering, job_id
+
+
 def test_time_counts_while_the_service_is_down(tmp_path: Path) -> None:
     async def scenario() -> None:
-        now, answering = Now(), Answering()
-        answering.gate = asyncio.Event()
-        async with desk(tmp_path, answering, now=now) as made:
-            job_id = await made.made(lines())
-            await made.until(job_id, "running")
+        now, _, job_id = await interrupted(tmp_path)
         now.seconds += DAY
         async with desk(tmp_path, now=now) as made:
             await gave_up(made, job_id)
@@ -126,11 +132,7 @@ def test_time_counts_while_the_service_is_down(tmp_path: Path) -> None:
 
 def test_a_book_of_before_there_was_a_bound_has_one_from_its_start_on(tmp_path: Path) -> None:
     async def scenario() -> None:
-        now, answering = Now(), Answering()
-        answering.gate = asyncio.Event()
-        async with desk(tmp_path, answering, now=now) as made:
-            job_id = await made.made(lines())
-            await made.until(job_id, "running")
+        now, answering, job_id = await interrupted(tmp_path)
         storage = Storage(tmp_path)
         with sqlite3.connect(storage.ledger) as book:
             book.execute("UPDATE jobs SET expires = NULL")

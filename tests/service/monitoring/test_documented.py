@@ -14,8 +14,8 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from browsing.bundle import Bundle
+from browsing.engines.job import Waited
 from browsing.engines.table import TableEngine
-from service.engines.queueing import Waited
 from service.settings import Settings
 from tests.service.building import running, tables
 from tests.service.cache.test_embedder import DeadStore
