@@ -256,10 +256,6 @@ class BatchResponse(_Response):
     items: list[PredictResponse | ItemProblem]
 
 
-class LiveResponse(_Response):
-    status: Literal["alive"] = "alive"
-
-
 class ReadyResponse(_Response):
     status: Literal["ready"] = "ready"
     bundle_version: str
