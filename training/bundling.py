@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from browsing.encoder import Vectors
 from browsing.profiles import PROFILES
 from training.card import model_card
 from training.data import Split
-from training.dataset import DatasetInfo
+from training.dataset import DatasetInfo, Sample
 from training.heldout import Decisions, Held, decide
 from training.hetlm.loop import Tuned
 from training.journeys import generate_journeys, rare_sessions
@@ -157,7 +158,7 @@ def _training(trained: Trained, run: Run, info: DatasetInfo) -> TrainingInfo:
     return TrainingInfo(
         method=run.settings.method,
         seed=run.settings.seed,
-        users=len({s.user_id for s in samples}),
+        users=_users(samples),
         samples=len(samples),
         window_start=info.window_start,
         window_end=info.window_end,
@@ -165,11 +166,16 @@ def _training(trained: Trained, run: Run, info: DatasetInfo) -> TrainingInfo:
     )
 
 
+def _users(samples: Sequence[Sample]) -> int:
+    """A user may have several samples."""
+    return len({sample.user_id for sample in samples})
+
+
 def _metrics(trained: Trained, decisions: Decisions) -> dict[str, float]:
     """Validation figures: losses in nats per page, mean IoU of each decode, users behind them."""
     metrics = {f"validation_loss_{name}": loss for name, loss in trained.losses.items()}
     metrics |= {f"validation_iou_{name}": value for name, value in decisions.iou.items()}
     return metrics | {
-        "validation_users": float(len(trained.data.select.samples)),
-        "calibration_users": float(len(trained.data.calibrate.samples)),
+        "validation_users": float(_users(trained.data.select.samples)),
+        "calibration_users": float(_users(trained.data.calibrate.samples)),
     }

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from training.batches import Example, epoch_rows, seed_of
 from training.hardware import Hardware, adamw
 from training.hetlm.keeping import SHARED, Keeper, System, Version
 from training.learning import one_pass, schedule
+from training.mixture.clusters import Clusters
 from training.mixture.evidence import (
     Evidence,
     Floats,
@@ -33,7 +34,7 @@ from training.mixture.evidence import (
 from training.mixture.merge import average, costs_nothing, likeliest
 from training.predictors import load_weights, weights_of
 from training.pretrain import AfterEpoch, per_page
-from training.run import Run, State, adam_tensors, restore_adam, under
+from training.run import Run, State
 from training.scoring import target_nats
 from training.screen import EpochTable
 
@@ -54,34 +55,6 @@ class Explained:
     weights: Floats
     temper: float
     shared_loss: float
-
-
-@dataclass(slots=True)
-class _Clusters:
-    """The predictors while they are being trained. `origins[k]` names cluster k for good; a merged one is new."""
-
-    predictors: list[nn.Module]
-    critics: list[torch.optim.AdamW]
-    origins: list[int]
-    weights: Floats
-    resp: Floats
-    named: int
-    merged: dict[int, int] = field(default_factory=dict)
-    trajectory: list[int] = field(default_factory=list)
-
-    def heir(self, origin: int) -> int:
-        """The cluster that `origin` has become by this round's merges."""
-        while origin in self.merged:
-            origin = self.merged[origin]
-        return origin
-
-    def keep(self, places: Sequence[int]) -> None:
-        self.predictors = [self.predictors[k] for k in places]
-        self.critics = [self.critics[k] for k in places]
-        self.origins = [self.origins[k] for k in places]
-        self.weights = self.weights[list(places)] / self.weights[list(places)].sum()
-        resp = self.resp[:, list(places)]
-        self.resp = resp / np.maximum(resp.sum(1, keepdims=True), 1e-12)
 
 
 def explain(
@@ -108,12 +81,14 @@ def explain(
     hardware = hardware or Hardware(device, settings.precision)
     shared_nats, tokens = target_nats(shared, [e.pair for e in select])
     keeper = Keeper(Version(SHARED, 0, weights_of(shared), shared_nats), tokens)
-    clusters = _begin(shared, start, settings.predictor_learning_rate, settings.predictor_weight_decay)
-    begun = np.bincount(clusters.resp.argmax(1), minlength=len(clusters.predictors)).tolist()
-    run.log({"stage": "start", "epoch": 0, "start": settings.start, "sizes": begun, "origins": list(clusters.origins)})
+    rates = settings.predictor_learning_rate, settings.predictor_weight_decay
+    clusters = Clusters.begin(shared, start, *rates)
+    begun = {"start": settings.start, "sizes": clusters.sizes(), "origins": list(clusters.origins)}
+    run.log({"stage": "start", "epoch": 0} | begun)
     done = 0
     if state := run.load(STAGE):
-        _restore(clusters, shared, keeper, state, run)
+        clusters.restore(state.tensors, state.document, *rates)
+        keeper.restore(state.tensors, state.document["keeper"])
         hardware.restore(state.document["hardware"])
         done = state.epoch
     table = EpochTable((("round", 5), ("sizes", 34), ("temper", 6), ("train", 7), ("valid", 7), ("seconds", 7)))
@@ -142,7 +117,7 @@ def explain(
         system = keeper.offer(epoch, {}, clusters.predictors, clusters.origins, own, held.target)
         loss = per_page(routed_nats(held, own), tokens)
         seconds = time.perf_counter() - began
-        sizes = np.bincount(clusters.resp.argmax(1), minlength=len(clusters.predictors)).tolist()
+        sizes = clusters.sizes()
         run.log(
             {
                 "stage": STAGE,
@@ -160,20 +135,13 @@ def explain(
                 "seconds": round(seconds, 3),
             }
         )
-        run.save(STAGE, _state(epoch, clusters, keeper, hardware))
+        document = {"keeper": keeper.document(), "hardware": hardware.document()}
+        run.save(STAGE, State(epoch, clusters.tensors() | keeper.tensors(), clusters.document() | document))
         table.row(
             str(epoch), " ".join(map(str, sizes)), f"{temper:g}", f"{train_loss:.4f}", f"{loss:.4f}", f"{seconds:.1f}"
         )
         after_epoch(STAGE, epoch)
     return _conclude(shared, clusters, keeper, train, select, per_page(shared_nats, tokens))
-
-
-def _begin(shared: nn.Module, start: Floats, rate: float, decay: float) -> _Clusters:
-    used = [k for k, size in enumerate(np.bincount(start.argmax(1), minlength=start.shape[1])) if size]
-    resp = start[:, used] / np.maximum(start[:, used].sum(1, keepdims=True), 1e-12)
-    predictors = [copy.deepcopy(shared).eval() for _ in used]
-    critics = [adamw(p, rate, decay) for p in predictors]
-    return _Clusters(predictors, critics, list(used), resp.mean(0), resp, start.shape[1])
 
 
 def _draw(resp: Floats, seed: int) -> Ints:
@@ -184,7 +152,7 @@ def _draw(resp: Floats, seed: int) -> Ints:
 
 
 def _maximise(
-    clusters: _Clusters,
+    clusters: Clusters,
     train: Sequence[Example],
     lengths: Ints,
     own: Sequence[Ints],
@@ -215,7 +183,7 @@ def _maximise(
     return summed / max(counted, 1)
 
 
-def _reassign(clusters: _Clusters, seen: Evidence, held: Evidence) -> float:
+def _reassign(clusters: Clusters, seen: Evidence, held: Evidence) -> float:
     """New responsibilities and weights from the evidence; returns the power of the likelihood that made them."""
     temper = choose_temper(held, clusters.weights)
     clusters.resp = responsibilities(seen.whole, clusters.weights, temper)
@@ -229,7 +197,7 @@ def _own(evidence: Evidence, weights: Floats, temper: float) -> Ints:
 
 
 def _merge(
-    clusters: _Clusters,
+    clusters: Clusters,
     seen: Evidence,
     held: Evidence,
     temper: float,
@@ -274,7 +242,7 @@ def _merge(
 
 def _conclude(
     shared: nn.Module,
-    clusters: _Clusters,
+    clusters: Clusters,
     keeper: Keeper,
     train: Sequence[Example],
     select: Sequence[Example],
@@ -309,36 +277,3 @@ def _conclude(
         temper=temper,
         shared_loss=shared_loss,
     )
-
-
-def _state(epoch: int, clusters: _Clusters, keeper: Keeper, hardware: Hardware) -> State:
-    tensors = {"resp": torch.from_numpy(clusters.resp), "weights": torch.from_numpy(clusters.weights)}
-    for origin, predictor, critic in zip(clusters.origins, clusters.predictors, clusters.critics, strict=True):
-        tensors |= {f"predictor/{origin}/{n}": t for n, t in weights_of(predictor).items()}
-        tensors |= adam_tensors(critic, predictor, f"critic/{origin}/")
-    document = {
-        "origins": clusters.origins,
-        "named": clusters.named,
-        "trajectory": clusters.trajectory,
-        "keeper": keeper.document(),
-        "hardware": hardware.document(),
-    }
-    return State(epoch, tensors | keeper.tensors(), document)
-
-
-def _restore(clusters: _Clusters, shared: nn.Module, keeper: Keeper, state: State, run: Run) -> None:
-    """The inverse of `_state`, on clusters as they were at the beginning."""
-    tensors, document = state.tensors, state.document
-    settings = run.settings
-    clusters.origins = [int(o) for o in document["origins"]]
-    clusters.named, clusters.trajectory = int(document["named"]), [int(k) for k in document["trajectory"]]
-    clusters.resp, clusters.weights = tensors["resp"].numpy(), tensors["weights"].numpy()
-    clusters.predictors, clusters.critics = [], []
-    for origin in clusters.origins:
-        predictor = copy.deepcopy(shared).eval()
-        load_weights(predictor, under(tensors, f"predictor/{origin}/"))
-        critic = adamw(predictor, settings.predictor_learning_rate, settings.predictor_weight_decay)
-        restore_adam(critic, predictor, f"critic/{origin}/", tensors)
-        clusters.predictors.append(predictor)
-        clusters.critics.append(critic)
-    keeper.restore(tensors, document["keeper"])
