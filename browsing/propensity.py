@@ -16,22 +16,23 @@ from pydantic import BaseModel, ConfigDict, FiniteFloat, model_validator
 from browsing.logistic import Feature, log_odds
 
 HALF = 3.0
-"""Sessions ago at which a session counts half in `_recent_share`."""
+"""Sessions ago at which a session counts half in `recent_share`."""
+OF_VISITS = ("log_visits", "single_visit", "log_mean_pages", "log_pages_of_last")
+OF_OUTCOME = ("share", "recent_share", "in_last", "log_odds", "log_since", "log_views")
+"""How often, how lately, how much. Three sessions of three say less than thirty of thirty, and both have the share 1."""
 
 
 def feature_names(outcomes: Sequence[str]) -> tuple[str, ...]:
     """The names of what `features` returns, in its order."""
-    return (
-        "log_visits",
-        "single_visit",
-        "log_mean_pages",
-        "log_pages_of_last",
-        *(f"{name}_{what}" for name in outcomes for what in ("share", "recent_share", "in_last")),
-    )
+    return (*OF_VISITS, *(f"{name}_{what}" for name in outcomes for what in OF_OUTCOME))
 
 
-def features(history: Sequence[Sequence[str]], outcomes: Mapping[str, frozenset[str]]) -> tuple[float, ...]:
-    """Of a history of sessions of pages, oldest first; `outcomes`: the pages of each, in the order of the names.
+def features(history: Sequence[Sequence[str]], outcomes: Mapping[str, frozenset[str]]) -> dict[str, float]:
+    """Of a history of sessions of pages, oldest first; `outcomes`: the pages of each.
+
+    Of an outcome that k of the n sessions hold: k / n; the same with sessions that count less the longer ago they were;
+    whether the last one holds it; log((k + 1/2) / (n - k + 1/2)) (Anscombe, 1956); the logarithm of 1 + the sessions
+    since the last that held it, all n where none did; and that of 1 + the views of its pages.
 
     A function of the history alone: when the visitor returns is not known. Raises `ValueError` for no session.
     """
@@ -46,10 +47,18 @@ def features(history: Sequence[Sequence[str]], outcomes: Mapping[str, frozenset[
         math.log1p(len(history[-1])),
     ]
     for pages in outcomes.values():
-        held = [not pages.isdisjoint(session) for session in history]
-        recent = sum(w for w, has in zip(weights, held, strict=True) if has) / sum(weights)
-        values += [sum(held) / n, recent, float(held[-1])]
-    return tuple(values)
+        views = [sum(page in pages for page in session) for session in history]
+        held = [count > 0 for count in views]
+        k = sum(held)
+        values += [
+            k / n,
+            sum(w for w, has in zip(weights, held, strict=True) if has) / sum(weights),
+            float(held[-1]),
+            math.log((k + 0.5) / (n - k + 0.5)),
+            math.log1p(held[::-1].index(True) if k else n),
+            math.log1p(sum(views)),
+        ]
+    return dict(zip(feature_names(tuple(outcomes)), values, strict=True))
 
 
 class _Document(BaseModel):
@@ -57,14 +66,14 @@ class _Document(BaseModel):
 
 
 class OutcomeModel(_Document):
-    """One outcome's `intercept` and `features`, in the order of `feature_names`."""
+    """One outcome's `intercept` and `features`, some of `feature_names`."""
 
     intercept: FiniteFloat
     features: tuple[Feature, ...]
 
-    def logit(self, values: Sequence[float]) -> float:
-        """Of `features`' values."""
-        return log_odds(self.intercept, self.features, values)
+    def logit(self, values: Mapping[str, float]) -> float:
+        """Of `features`' values, by name."""
+        return log_odds(self.intercept, self.features, [values[feature.name] for feature in self.features])
 
 
 class Propensity(_Document):
@@ -78,8 +87,10 @@ class Propensity(_Document):
     def _consistent(self) -> Self:
         names = feature_names(tuple(self.pages))
         for outcome, model in self.models.items():
-            if tuple(feature.name for feature in model.features) != names:
-                raise ValueError(f"{outcome}: its features are not {', '.join(names)}")
+            if unknown := {feature.name for feature in model.features} - set(names):
+                raise ValueError(
+                    f"{outcome}: {', '.join(sorted(unknown))}: its features are not among {', '.join(names)}"
+                )
         return self
 
     def logits(self, history: Sequence[Sequence[str]]) -> dict[str, float]:

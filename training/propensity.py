@@ -31,7 +31,7 @@ def fit_propensity(samples: Sequence[Sample], outcomes: Mapping[str, tuple[str, 
     names = sorted(outcomes)
     pages = {name: frozenset(outcomes[name]) for name in names}
     columns = feature_names(names)
-    values = np.array([features(sample.history, pages) for sample in known], np.float64)
+    values = np.array([list(features(sample.history, pages).values()) for sample in known], np.float64)
     models = {}
     for name in names:
         happened = np.array([not pages[name].isdisjoint(sample.next_session) for sample in known], np.bool_)

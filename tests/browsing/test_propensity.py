@@ -21,8 +21,9 @@ def model(**weights: float) -> OutcomeModel:
 
 
 def test_the_features_of_a_history() -> None:
-    history = [["/", "/cart"], ["/bags"], ["/", "/bags", "/cart"]]
-    known = dict(zip(NAMES, features(history, CART), strict=True))
+    history = [["/", "/cart"], ["/bags"], ["/cart", "/bags", "/cart"]]
+    known = features(history, CART)
+    assert tuple(known) == NAMES
     weights = [0.5 ** (2 / HALF), 0.5 ** (1 / HALF), 1.0]
     assert known == pytest.approx(
         {
@@ -33,12 +34,27 @@ def test_the_features_of_a_history() -> None:
             "cart_share": 2 / 3,
             "cart_recent_share": (weights[0] + weights[2]) / sum(weights),
             "cart_in_last": 1.0,
+            "cart_log_odds": math.log(2.5 / 1.5),
+            "cart_log_since": 0.0,
+            "cart_log_views": math.log1p(3),
         }
     )
 
 
+def test_how_long_an_outcome_is_ago() -> None:
+    since = [features([["/cart"], ["/"], ["/"]][:n], CART)["cart_log_since"] for n in (1, 2, 3)]
+    assert since == pytest.approx([0.0, math.log(2), math.log(3)])
+    assert features([["/"], ["/"]], CART)["cart_log_since"] == pytest.approx(math.log(3)), "never: all sessions"
+
+
+def test_the_same_share_of_more_sessions_says_more() -> None:
+    few, many = (features([["/cart"]] * n, CART) for n in (3, 30))
+    assert few["cart_share"] == many["cart_share"] == 1.0
+    assert (few["cart_log_odds"], many["cart_log_odds"]) == pytest.approx((math.log(7), math.log(61)))
+
+
 def test_a_first_visit() -> None:
-    assert dict(zip(NAMES, features([["/"]], CART), strict=True))["single_visit"] == 1.0
+    assert features([["/"]], CART)["single_visit"] == 1.0
     with pytest.raises(ValueError, match="no features"):
         features([], CART)
 
@@ -50,6 +66,13 @@ def test_the_logit_is_the_line_within_what_was_seen() -> None:
     assert own.logits([]) == {}
 
 
+def test_a_model_may_weigh_some_features_alone() -> None:
+    """A bundle goes on serving when a later release counts more."""
+    some = tuple(feature for feature in model(cart_share=2.0).features if feature.name == "cart_share")
+    own = Propensity(pages={"cart": ("/cart",)}, models={"cart": OutcomeModel(intercept=-1.0, features=some)})
+    assert own.logits([["/cart"], ["/"]]) == {"cart": pytest.approx(-1 + 2.0 * 0.5)}
+
+
 def test_features_of_other_outcomes_are_refused() -> None:
-    with pytest.raises(ValidationError, match="its features are not"):
+    with pytest.raises(ValidationError, match="its features are not among"):
         Propensity(pages={"purchase": ("/purchase",)}, models={"purchase": model()})
