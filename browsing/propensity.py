@@ -19,7 +19,7 @@ HALF = 3.0
 """Sessions ago at which a session counts half in `recent_share`."""
 OF_VISITS = ("log_visits", "single_visit", "log_mean_pages", "log_pages_of_last")
 OF_OUTCOME = ("share", "recent_share", "in_last", "log_odds", "log_since", "log_views")
-"""How often, how lately, how much. Three sessions of three say less than thirty of thirty, and both have the share 1."""
+"""How often, how lately, how much. Three sessions of three say less than thirty of thirty; both have the share 1."""
 
 
 def feature_names(outcomes: Sequence[str]) -> tuple[str, ...]:
