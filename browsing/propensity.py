@@ -17,18 +17,20 @@ from browsing.logistic import Feature, log_odds
 
 HALF = 3.0
 """Sessions ago at which a session counts half in `recent_share`."""
-OF_VISITS = ("log_visits", "single_visit", "log_mean_pages", "log_pages_of_last")
-OF_OUTCOME = ("share", "recent_share", "in_last", "log_odds", "log_since", "log_views")
-"""How often, how lately, how much. Three sessions of three say less than thirty of thirty; both have the share 1."""
+_OF_VISITS = ("log_visits", "single_visit", "log_mean_pages", "log_pages_of_last")
+_OF_OUTCOME = ("share", "recent_share", "in_last", "log_odds", "log_since", "log_views")
+"""What is counted of every outcome: how often, how lately and how much. Three sessions of three say less than thirty of
+thirty, and both have the share 1."""
 
 
 def feature_names(outcomes: Sequence[str]) -> tuple[str, ...]:
     """The names of what `features` returns, in its order."""
-    return (*OF_VISITS, *(f"{name}_{what}" for name in outcomes for what in OF_OUTCOME))
+    return (*_OF_VISITS, *(f"{name}_{what}" for name in outcomes for what in _OF_OUTCOME))
 
 
 def features(history: Sequence[Sequence[str]], outcomes: Mapping[str, frozenset[str]]) -> dict[str, float]:
-    """Of a history of sessions of pages, oldest first; `outcomes`: the pages of each.
+    """By name, in the order of `feature_names`. `history`: sessions of pages, oldest first; `outcomes`: the pages of
+    each.
 
     Of an outcome that k of the n sessions hold: k / n; the same with sessions that count less the longer ago they were;
     whether the last one holds it; log((k + 1/2) / (n - k + 1/2)) (Anscombe, 1956); the logarithm of 1 + the sessions
@@ -77,7 +79,7 @@ class OutcomeModel(_Document):
 
 
 class Propensity(_Document):
-    """Part of `calibration.json`. `pages`: of every outcome whose share is counted; `models`: of those of them that
+    """Part of `calibration.json`. `pages`: of every outcome that is counted; `models`: of those of them that
     training users had often enough."""
 
     pages: dict[str, tuple[str, ...]]
@@ -87,10 +89,9 @@ class Propensity(_Document):
     def _consistent(self) -> Self:
         names = feature_names(tuple(self.pages))
         for outcome, model in self.models.items():
-            if unknown := {feature.name for feature in model.features} - set(names):
-                raise ValueError(
-                    f"{outcome}: {', '.join(sorted(unknown))}: its features are not among {', '.join(names)}"
-                )
+            own = [feature.name for feature in model.features]
+            if len(set(own)) < len(own) or not set(own) <= set(names):
+                raise ValueError(f"{outcome}: its features are {', '.join(own)}; known, once each: {', '.join(names)}")
         return self
 
     def logits(self, history: Sequence[Sequence[str]]) -> dict[str, float]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from browsing.encoder import Vectors
 from browsing.profiles import PROFILES
 from training.card import model_card
 from training.data import Split
-from training.dataset import DatasetInfo, Sample
+from training.dataset import DatasetInfo, users_of
 from training.heldout import Decisions, Held, decide
 from training.hetlm.loop import Tuned
 from training.journeys import generate_journeys, rare_sessions
@@ -91,7 +90,7 @@ def _fill(root: Path, trained: Trained, run: Run) -> Manifest:
     reference = with_traffic(
         reference_of(data.train.samples, own, len(versions), vocabulary, outcomes), data, embedded, tuned.selector
     )
-    min_users = _min_users(data.dataset.info)
+    min_users = _minusers_of(data.dataset.info)
     prior = prior_of(data.train.samples, vocabulary, outcomes, min_users)
     write_json(root / "reference.json", reference.model_dump(mode="json"))
     write_json(root / "prior.json", prior.model_dump(mode="json"))
@@ -141,7 +140,7 @@ def write_pages(root: Path, manifest: Manifest) -> None:
     (root / "report.html").write_text(render(story), encoding="utf-8")
 
 
-def _min_users(info: DatasetInfo) -> int:
+def _minusers_of(info: DatasetInfo) -> int:
     """Distinct users that a page needed to become a token; as many must a cluster's profile have seen on a page."""
     asked = info.filters.get("min_users")
     return asked if isinstance(asked, int) and asked > 0 else MIN_USERS
@@ -158,7 +157,7 @@ def _training(trained: Trained, run: Run, info: DatasetInfo) -> TrainingInfo:
     return TrainingInfo(
         method=run.settings.method,
         seed=run.settings.seed,
-        users=_users(samples),
+        users=users_of(samples),
         samples=len(samples),
         window_start=info.window_start,
         window_end=info.window_end,
@@ -166,16 +165,11 @@ def _training(trained: Trained, run: Run, info: DatasetInfo) -> TrainingInfo:
     )
 
 
-def _users(samples: Sequence[Sample]) -> int:
-    """A user may have several samples."""
-    return len({sample.user_id for sample in samples})
-
-
 def _metrics(trained: Trained, decisions: Decisions) -> dict[str, float]:
     """Validation figures: losses in nats per page, mean IoU of each decode, users behind them."""
     metrics = {f"validation_loss_{name}": loss for name, loss in trained.losses.items()}
     metrics |= {f"validation_iou_{name}": value for name, value in decisions.iou.items()}
     return metrics | {
-        "validation_users": float(_users(trained.data.select.samples)),
-        "calibration_users": float(_users(trained.data.calibrate.samples)),
+        "validation_users": float(users_of(trained.data.select.samples)),
+        "calibration_users": float(users_of(trained.data.calibrate.samples)),
     }

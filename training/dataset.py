@@ -14,7 +14,7 @@ into bundles, so they hold only what may leave: pages that enough distinct users
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -58,6 +58,11 @@ class Sample:
     history_started_at: tuple[datetime, ...]
     next_session: tuple[str, ...]
     next_started_at: datetime
+
+
+def users_of(samples: Iterable[Sample]) -> int:
+    """How many users the samples are of; a user may have several."""
+    return len({sample.user_id for sample in samples})
 
 
 class _Document(BaseModel):

@@ -15,7 +15,7 @@ MIN_USERS = 100
 MIN_OF_EACH = 20
 """Training users in all, and with and without the outcome in a next session; with fewer there is no model."""
 MAX_SAMPLES = 200_000
-"""More are drawn from: a dozen weights need no more."""
+"""More are drawn from: a few weights need no more."""
 FOLDS = 5
 
 
@@ -31,7 +31,8 @@ def fit_propensity(samples: Sequence[Sample], outcomes: Mapping[str, tuple[str, 
     names = sorted(outcomes)
     pages = {name: frozenset(outcomes[name]) for name in names}
     columns = feature_names(names)
-    values = np.array([list(features(sample.history, pages).values()) for sample in known], np.float64)
+    counted = [features(sample.history, pages) for sample in known]
+    values = np.array([[own[column] for column in columns] for own in counted], np.float64)
     models = {}
     for name in names:
         happened = np.array([not pages[name].isdisjoint(sample.next_session) for sample in known], np.bool_)

@@ -87,7 +87,7 @@ METHOD = {
 """Settings on which nothing depends that runs share. Every setting is in exactly one of the three sets."""
 
 FORMAT = 5
-"""Raised whenever the same settings would no longer give the same result or the same files."""
+"""Raised whenever the same settings would no longer leave the same files in a run: what is there is then no start."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

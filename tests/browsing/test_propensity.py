@@ -66,13 +66,20 @@ def test_the_logit_is_the_line_within_what_was_seen() -> None:
     assert own.logits([]) == {}
 
 
-def test_a_model_may_weigh_some_features_alone() -> None:
+def test_a_model_may_weigh_some_features_alone_in_any_order() -> None:
     """A bundle goes on serving when a later release counts more."""
-    some = tuple(feature for feature in model(cart_share=2.0).features if feature.name == "cart_share")
-    own = Propensity(pages={"cart": ("/cart",)}, models={"cart": OutcomeModel(intercept=-1.0, features=some)})
+    known = {feature.name: feature for feature in model(cart_in_last=1.0, cart_share=2.0, single_visit=4.0).features}
+    some = OutcomeModel(
+        intercept=-1.0, features=tuple(known[name] for name in ("cart_in_last", "single_visit", "cart_share"))
+    )
+    made = Propensity(pages={"cart": ("/cart",)}, models={"cart": some})
+    own = Propensity.model_validate_json(made.model_dump_json())
     assert own.logits([["/cart"], ["/"]]) == {"cart": pytest.approx(-1 + 2.0 * 0.5)}
+    assert own.logits([["/cart"]]) == {"cart": pytest.approx(-1 + 1.0 + 1.0 * 4.0 + 2.0)}
 
 
-def test_features_of_other_outcomes_are_refused() -> None:
-    with pytest.raises(ValidationError, match="its features are not among"):
-        Propensity(pages={"purchase": ("/purchase",)}, models={"purchase": model()})
+@pytest.mark.parametrize(("name", "times"), [("purchase", 1), ("cart", 2)], ids=["another outcome's", "one twice"])
+def test_features_that_are_not_counted_once_are_refused(name: str, times: int) -> None:
+    twice = OutcomeModel(intercept=0.0, features=model().features * times)
+    with pytest.raises(ValidationError, match=f"{name}: its features are .*; known, once each: log_visits"):
+        Propensity(pages={name: (f"/{name}",)}, models={name: twice})

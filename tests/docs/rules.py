@@ -102,7 +102,7 @@ APART = (
         for name in ("spike", "cold-cache", "hot-cluster", "batch-beside", "engine-killed", "redis-killed", "mixed")
     ),
     Apart("loadtest/README.md", "python -m loadtest compare", "parsed", "needs the results of two longer runs"),
-    Apart("docs/your-log.md", "accelerate launch", "read", "a predictor of 331 million parameters, on GPUs"),
+    Apart("docs/your-log.md", "accelerate launch", "read", "a predictor of 304 million parameters, on GPUs"),
     Apart("docs/text-llm.md", "python3 -m venv llm", "read", "builds llama.cpp for ten minutes, from the network"),
     Apart("docs/text-llm.md", "llm/bin/python -m llama_cpp.server", "read", "what the line before it built"),
     Apart("docs/text-llm.md", "hetlm lora shop --base meta-llama/", "parsed", "a model of 8 billion parameters"),

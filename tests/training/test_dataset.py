@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from training.dataset import (
     Sample,
     Source,
     sample_schema,
+    users_of,
 )
 
 SAMPLE = Sample(
@@ -77,6 +79,11 @@ def test_samples_come_back_equal(root: Path) -> None:
     assert dataset.samples("train") == [SAMPLE] * 3
     assert dataset.samples("train")[0].next_started_at.utcoffset() is not None
     assert [dataset.samples(split) for split in SPLITS[1:]] == [[], [], []]
+
+
+def test_a_user_with_several_samples_counts_once() -> None:
+    assert users_of([SAMPLE, replace(SAMPLE, user_id="u2"), SAMPLE]) == 2
+    assert users_of([]) == 0
 
 
 def test_vocabulary_has_the_order_of_the_file(root: Path) -> None:

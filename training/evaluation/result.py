@@ -213,7 +213,8 @@ class Settings(_Document):
     resamples: int = Field(default=0, description="bootstrap resamples behind every interval")
     validation_users: int = Field(default=0, description="selection users forecast to choose thresholds")
     calibration_users: int = Field(
-        default=0, description="calibration users forecast to calibrate; 0 where the bundle's own calibration is used"
+        default=0,
+        description="next sessions of calibration users, forecast to calibrate; 0 where the bundle's own is used",
     )
     return_users: int = Field(
         default=0, description="users forecast, whether they came back or not, for outcomes within the horizon"

@@ -17,9 +17,17 @@ from training.predictors import load_weights, weights_of
 from training.run import adam_tensors, restore_adam, under
 
 
+def sizes_of(resp: Floats) -> list[int]:
+    """How many users each cluster is the likeliest of. `resp` [N, K]."""
+    sizes: list[int] = np.bincount(resp.argmax(1), minlength=resp.shape[1]).tolist()
+    return sizes
+
+
 @dataclass(slots=True)
 class Clusters:
-    """The predictors while they are being trained. `origins[k]` names cluster k for good; a merged one is new."""
+    """The K predictors while they are being trained. `origins[k]` names cluster k for good; a merged one is new, and
+    `named` is the next free name. `weights` float64 [K]; `resp` [N, K]: of the training users. `merged`: this round's,
+    from a name to the one that it became; `trajectory`: K after each round."""
 
     predictors: list[nn.Module]
     critics: list[torch.optim.AdamW]
@@ -36,16 +44,11 @@ class Clusters:
 
         `rate` and `decay` are AdamW's.
         """
-        used = [k for k, size in enumerate(np.bincount(start.argmax(1), minlength=start.shape[1])) if size]
+        used = [k for k, size in enumerate(sizes_of(start)) if size]
         resp = start[:, used] / np.maximum(start[:, used].sum(1, keepdims=True), 1e-12)
         predictors = [copy.deepcopy(shared).eval() for _ in used]
         critics = [adamw(p, rate, decay) for p in predictors]
         return cls(predictors, critics, list(used), resp.mean(0), resp, start.shape[1])
-
-    def sizes(self) -> list[int]:
-        """How many users each cluster is the most likely one of."""
-        sizes: list[int] = np.bincount(self.resp.argmax(1), minlength=len(self.predictors)).tolist()
-        return sizes
 
     def heir(self, origin: int) -> int:
         """The cluster that `origin` has become by this round's merges."""
@@ -54,6 +57,7 @@ class Clusters:
         return origin
 
     def keep(self, places: Sequence[int]) -> None:
+        """Only the clusters at `places`; weights and responsibilities sum to one again."""
         self.predictors = [self.predictors[k] for k in places]
         self.critics = [self.critics[k] for k in places]
         self.origins = [self.origins[k] for k in places]
@@ -62,9 +66,11 @@ class Clusters:
         self.resp = resp / np.maximum(resp.sum(1, keepdims=True), 1e-12)
 
     def document(self) -> dict[str, Any]:
+        """What `restore` needs besides `tensors`."""
         return {"origins": self.origins, "named": self.named, "trajectory": self.trajectory}
 
     def tensors(self) -> dict[str, Tensor]:
+        """Weights, responsibilities, and by each cluster's name its predictor and its optimiser's moments."""
         tensors = {"resp": torch.from_numpy(self.resp), "weights": torch.from_numpy(self.weights)}
         for origin, predictor, critic in zip(self.origins, self.predictors, self.critics, strict=True):
             tensors |= {f"predictor/{origin}/{n}": t for n, t in weights_of(predictor).items()}

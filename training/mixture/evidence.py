@@ -7,15 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.special import logsumexp, softmax
 from torch import nn
 
 from training.batches import Example, collate
+from training.owners import Floats, Ints
 from training.scoring import token_nats
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 TEMPERS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0)
 """Powers of the likelihood among which validation chooses. 1 is Bayes' rule. Predictors are not the truth, and are a

@@ -21,17 +21,16 @@ from training.batches import Example, epoch_rows, seed_of
 from training.hardware import Hardware, adamw
 from training.hetlm.keeping import SHARED, Keeper, System, Version
 from training.learning import one_pass, schedule
-from training.mixture.clusters import Clusters
+from training.mixture.clusters import Clusters, sizes_of
 from training.mixture.evidence import (
     Evidence,
-    Floats,
-    Ints,
     choose_temper,
     read,
     responsibilities,
     routed_nats,
 )
 from training.mixture.merge import average, costs_nothing, likeliest
+from training.owners import Floats, Ints
 from training.predictors import load_weights, weights_of
 from training.pretrain import AfterEpoch, per_page
 from training.run import Run, State
@@ -83,7 +82,7 @@ def explain(
     keeper = Keeper(Version(SHARED, 0, weights_of(shared), shared_nats), tokens)
     rates = settings.predictor_learning_rate, settings.predictor_weight_decay
     clusters = Clusters.begin(shared, start, *rates)
-    begun = {"start": settings.start, "sizes": clusters.sizes(), "origins": list(clusters.origins)}
+    begun = {"start": settings.start, "sizes": sizes_of(clusters.resp), "origins": list(clusters.origins)}
     run.log({"stage": "start", "epoch": 0} | begun)
     done = 0
     if state := run.load(STAGE):
@@ -117,7 +116,7 @@ def explain(
         system = keeper.offer(epoch, {}, clusters.predictors, clusters.origins, own, held.target)
         loss = per_page(routed_nats(held, own), tokens)
         seconds = time.perf_counter() - began
-        sizes = clusters.sizes()
+        sizes = sizes_of(clusters.resp)
         run.log(
             {
                 "stage": STAGE,
@@ -263,7 +262,7 @@ def _conclude(
         temper = choose_temper(held, weights)
         resp = responsibilities(seen.whole, weights, temper)
         weights = resp.mean(0)
-    used = [k for k, size in enumerate(np.bincount(resp.argmax(1), minlength=len(weights))) if size]
+    used = [k for k, size in enumerate(sizes_of(resp)) if size]
     weights = weights[used] / weights[used].sum()
     seen, held = (Evidence(e.history[:, used], e.target[:, used]) for e in (seen, held))
     return Explained(

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from training.mixture.evidence import Evidence, Floats
+from training.mixture.evidence import Evidence
 from training.mixture.merge import average, costs_nothing, likeliest, likeness
+from training.owners import Floats
 
 EVIDENCE: Floats = np.arange(6, dtype=np.float64).reshape(2, 3)
 
