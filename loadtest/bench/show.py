@@ -18,6 +18,8 @@ WORDS = {True: "yes", False: "**no**", None: "-"}
 PERCENTILES = ("p50", "p95", "p99")
 ROW = 0.3
 """Inches of a figure in a drawing that grows with their number."""
+FEW_TICKS = 4.0
+"""A logarithmic scale whose end is at most so many times its beginning has one or two of 1, 2, 5, 10 on it."""
 
 
 def table(figures: Sequence[Figure]) -> str:
@@ -121,10 +123,12 @@ def _ratios(axes: Axes, figures: Sequence[Figure]) -> None:
 
 
 def _plain(*scales: Axis) -> None:
-    """Numbers beside a logarithmic scale, not powers of ten."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    """Numbers beside a logarithmic scale, not powers of ten; more of them where it is short."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     for scale in scales:
-        scale.set_major_locator(LogLocator(10, (1, 2, 5)))
+        low, high = scale.get_view_interval()
+        short = high / low <= FEW_TICKS
+        scale.set_major_locator(MaxNLocator(5, steps=(1, 2, 5, 10)) if short else LogLocator(10, (1, 2, 5)))
         scale.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
         scale.set_minor_formatter(NullFormatter())

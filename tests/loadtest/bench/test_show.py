@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -43,6 +44,13 @@ def test_the_drawing_is_svg(tmp_path: Path) -> None:
     for word in ("one/transformers", "flat", "K=3", "predictions per second"):
         assert word in text
     assert text == (tmp_path / "again.svg").read_text()
+
+
+def test_a_short_scale_has_numbers_too(tmp_path: Path) -> None:
+    near = [figure("one", (2.1, 2.3)), figure("two", (2.5, 2.6))]
+    draw(study(KINDS[0], near), tmp_path / "study.svg")
+    numbers = re.findall(r">(\d(?:\.\d+)?)</text>", (tmp_path / "study.svg").read_text())
+    assert len(numbers) >= 3
 
 
 @pytest.mark.parametrize("kind", KINDS)
