@@ -44,6 +44,8 @@ RATE = 8.0
 """Requests per second."""
 DEADLINE_MS, SAMPLES = 20_000, 4
 OPTIONS: dict[str, object] = {"deadline_ms": DEADLINE_MS, "samples": SAMPLES}
+EMBEDDED = "Engines / Queue of the embedded engine, p95 / A"
+"""The one panel that is silent where vLLM is the engine."""
 
 
 def bundle_with_a_past(root: Path) -> Path:
@@ -193,6 +195,14 @@ def break_things(running: Up) -> None:
     kill("vllm.entrypoints", running.addresses["engine-0"])
 
 
+async def broken(running: Up, visitors: Visitors) -> int:
+    """Breaks things among visitors who have begun to come: who comes later finds a service that is not ready. The status
+    of one who wants no fallback."""
+    await asyncio.sleep(2)
+    break_things(running)
+    return await visitors.predict(strict=True, seed=78)
+
+
 async def use(running: Up, bundle: Path) -> tuple[list[str], list[str]]:
     """What had no data, and which rules failed."""
     async with httpx.AsyncClient(trust_env=False) as client, asyncio.timeout(PATIENCE):
@@ -205,8 +215,7 @@ async def use(running: Up, bundle: Path) -> tuple[list[str], list[str]]:
             if await prometheus.value('min(hetlm_drift_sample_size{source="online"})') > LEAST + 20:
                 break
             await visitors.come(10, seed)
-        break_things(running)
-        _, status = await asyncio.gather(visitors.come(6, 99), visitors.predict(strict=True, seed=78))
+        _, status = await asyncio.gather(visitors.come(8, 99), broken(running, visitors))
         assert status == 503
         await prometheus.until('sum(hetlm_cache_errors_total{reason="refused"})', 1)
         await prometheus.until("sum(hetlm_circuit_openings_total)", 1)
@@ -229,4 +238,4 @@ def test_every_panel_and_every_rule_has_data(tmp_path: Path) -> None:
         assert {"service", "redis", "prometheus", "engine-0"} <= set(running.addresses), "apt-get install prometheus"
         silent, failed = asyncio.run(use(running, bundle))
     assert failed == []
-    assert silent == []
+    assert silent == [EMBEDDED], "its engine is vLLM"
