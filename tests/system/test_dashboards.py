@@ -196,8 +196,8 @@ def break_things(running: Up) -> None:
 
 
 async def broken(running: Up, visitors: Visitors) -> int:
-    """Breaks things among visitors who have begun to come: who comes later finds a service that is not ready. The status
-    of one who wants no fallback."""
+    """Breaks things among visitors who have begun to come: who comes later finds a service that is not ready. Returns
+    the status of one who wants no fallback."""
     await asyncio.sleep(2)
     break_things(running)
     return await visitors.predict(strict=True, seed=78)
