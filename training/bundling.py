@@ -90,7 +90,7 @@ def _fill(root: Path, trained: Trained, run: Run) -> Manifest:
     reference = with_traffic(
         reference_of(data.train.samples, own, len(versions), vocabulary, outcomes), data, embedded, tuned.selector
     )
-    min_users = _minusers_of(data.dataset.info)
+    min_users = _min_users(data.dataset.info)
     prior = prior_of(data.train.samples, vocabulary, outcomes, min_users)
     write_json(root / "reference.json", reference.model_dump(mode="json"))
     write_json(root / "prior.json", prior.model_dump(mode="json"))
@@ -140,7 +140,7 @@ def write_pages(root: Path, manifest: Manifest) -> None:
     (root / "report.html").write_text(render(story), encoding="utf-8")
 
 
-def _minusers_of(info: DatasetInfo) -> int:
+def _min_users(info: DatasetInfo) -> int:
     """Distinct users that a page needed to become a token; as many must a cluster's profile have seen on a page."""
     asked = info.filters.get("min_users")
     return asked if isinstance(asked, int) and asked > 0 else MIN_USERS

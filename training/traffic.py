@@ -14,7 +14,7 @@ from browsing.selector import Selector
 from browsing.traffic import CONFIDENCE_EDGES, Routing, VisitPages, confidence_bin
 from browsing.vocabulary import Vocabulary
 from training.data import Data, Embedded
-from training.dataset import Sample
+from training.dataset import Sample, users_of
 
 PAGES = 1_000
 """Likeliest pages that are listed; the service knows the rest of the vocabulary as one."""
@@ -28,7 +28,7 @@ def with_traffic(reference: Reference, data: Data, embedded: Embedded, selector:
     held = [*data.select.samples, *data.calibrate.samples]
     z = np.concatenate([embedded.select, embedded.calibrate])
     everybody = [*data.train.samples, *held]
-    if _users(held) < HELD_OUT:
+    if users_of(held) < HELD_OUT:
         return _with(reference, everybody, everybody, np.concatenate([embedded.train, z]), data.vocabulary, selector)
     return _with(reference, everybody, held, z, data.vocabulary, selector)
 
@@ -61,7 +61,7 @@ def visit_pages(samples: Sequence[Sample], vocabulary: Vocabulary) -> VisitPages
                 unknown_views += 1
     likeliest = sorted(weights.items(), key=lambda item: (-item[1], item[0]))[:PAGES]
     return VisitPages(
-        users=_users(samples),
+        users=users_of(samples),
         pages={page: min(weight / len(newest), 1.0) for page, weight in likeliest},
         unknown=min(unknown / len(newest), 1.0),
         unknown_views=unknown_views / sum(map(len, newest)),
@@ -74,12 +74,8 @@ def routing_of(samples: Sequence[Sample], z: Vectors, selector: Selector) -> Rou
     bins = np.bincount([confidence_bin(p) for p in confidence.tolist()], minlength=len(CONFIDENCE_EDGES))
     sizes = np.bincount(clusters.numpy(), minlength=selector.clusters)
     return Routing(
-        users=_users(samples),
+        users=users_of(samples),
         clusters=tuple((sizes / len(samples)).tolist()),
         confidence=tuple((bins / len(samples)).tolist()),
         mean_confidence=min(float(confidence.double().mean()), 1.0),
     )
-
-
-def _users(samples: Sequence[Sample]) -> int:
-    return len({sample.user_id for sample in samples})

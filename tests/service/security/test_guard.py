@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 from starlette.requests import Request
 
 from browsing.bundle import Bundle
@@ -18,23 +16,10 @@ from service.security.guard import presented
 from service.security.keys import RateEntry
 from service.settings import Settings
 from tests.service.building import SESSIONS, Made, running
-from tests.service.security.keyed import bearer, keys
+from tests.service.security.keyed import bearer, keys, refusals, with_keys
 
 BODY = {"sessions": SESSIONS}
 MARK = "zq-secret-zq"
-
-
-def with_keys(path: Path) -> Settings:
-    return Settings(api_keys_file=path)
-
-
-async def refusals(made: Made) -> dict[str, float]:
-    return {
-        sample.labels["reason"]: sample.value
-        for family in text_string_to_metric_families(await made.metrics())
-        for sample in family.samples
-        if sample.name == "hetlm_refusals_total" and sample.value
-    }
 
 
 def test_without_a_key_nothing_is_answered_but_the_probes(bundle: Bundle, tmp_path: Path) -> None:
@@ -189,43 +174,6 @@ def test_whoever_is_let_in_is_known_by_name(bundle: Bundle, tmp_path: Path) -> N
             assert [line["caller"] for line in made.lines() if line["event"] == "request"] == ["shop"]
         async with running(bundle) as made:
             assert await asked_as(made, {}) == "local"
-
-    asyncio.run(scenario())
-
-
-def test_keys_are_rotated_without_a_restart(bundle: Bundle, tmp_path: Path) -> None:
-    path = tmp_path / "keys.json"
-    [old] = keys(path, ("shop", ("predict",)))
-
-    async def scenario() -> None:
-        async with running(bundle, settings=with_keys(path)) as made:
-
-            async def status(secret: str) -> int:
-                return (await made.predict(BODY, **bearer(secret))).status_code
-
-            assert await status(old) == 200
-            [new] = keys(path, ("shop", ("predict",)))
-            assert [await status(old), await status(new)] == [401, 200]
-            path.write_text("{")
-            assert [await status(old), await status(new)] == [401, 200]
-            assert [line["event"] for line in made.lines() if line["level"] == "error"] == ["api_keys_unusable"]
-
-    asyncio.run(scenario())
-
-
-def test_an_expired_key_opens_nothing_and_its_owner_stands_in_the_log(bundle: Bundle, tmp_path: Path) -> None:
-    path = tmp_path / "keys.json"
-    long_ago = datetime.now(UTC) - timedelta(days=10)
-    [secret] = keys(path, ("shop", ("predict",)), expires_in=timedelta(days=9), now=long_ago)
-
-    async def scenario() -> None:
-        async with running(bundle, settings=with_keys(path)) as made:
-            expired = await made.predict(BODY, **bearer(secret))
-            unknown = await made.predict(BODY, **bearer("hetlm_x"))
-            assert expired.status_code == unknown.status_code == 401
-            assert expired.json()["detail"] == unknown.json()["detail"]
-            assert [line["caller"] for line in made.lines() if line["event"] == "expired_key"] == ["shop"]
-            assert await refusals(made) == {"expired_key": 1, "wrong_key": 1}
 
     asyncio.run(scenario())
 

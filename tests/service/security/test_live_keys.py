@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from service.security.keys import KeyFile
 from service.security.live_keys import COMPLAINT_SECONDS, GRACE_SECONDS, KeysUnusable, LiveKeys
 from service.settings import Settings
 from tests.service.building import SESSIONS, running
-from tests.service.security.keyed import bearer, keys
+from tests.service.security.keyed import bearer, keys, refusals, with_keys
 
 
 class Clock:
@@ -150,5 +151,42 @@ def test_keys_that_cannot_be_read_are_a_503_in_the_end(
             assert (await made.client.post("/predict", json=body, headers=bearer(secret))).status_code == 401
             assert (await made.client.post("/predict", json=body, headers=bearer(new))).status_code == 200
             assert "hetlm_api_keys_unusable_seconds 0.0\n" in await made.metrics()
+
+    asyncio.run(scenario())
+
+
+def test_keys_are_rotated_without_a_restart(bundle: Bundle, tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    [old] = keys(path, ("shop", ("predict",)))
+
+    async def scenario() -> None:
+        async with running(bundle, settings=with_keys(path)) as made:
+
+            async def status(secret: str) -> int:
+                return (await made.predict({"sessions": SESSIONS}, **bearer(secret))).status_code
+
+            assert await status(old) == 200
+            [new] = keys(path, ("shop", ("predict",)))
+            assert [await status(old), await status(new)] == [401, 200]
+            path.write_text("{")
+            assert [await status(old), await status(new)] == [401, 200]
+            assert [line["event"] for line in made.lines() if line["level"] == "error"] == ["api_keys_unusable"]
+
+    asyncio.run(scenario())
+
+
+def test_an_expired_key_opens_nothing_and_its_owner_stands_in_the_log(bundle: Bundle, tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    long_ago = datetime.now(UTC) - timedelta(days=10)
+    [secret] = keys(path, ("shop", ("predict",)), expires_in=timedelta(days=9), now=long_ago)
+
+    async def scenario() -> None:
+        async with running(bundle, settings=with_keys(path)) as made:
+            expired = await made.predict({"sessions": SESSIONS}, **bearer(secret))
+            unknown = await made.predict({"sessions": SESSIONS}, **bearer("hetlm_x"))
+            assert expired.status_code == unknown.status_code == 401
+            assert expired.json()["detail"] == unknown.json()["detail"]
+            assert [line["caller"] for line in made.lines() if line["event"] == "expired_key"] == ["shop"]
+            assert await refusals(made) == {"expired_key": 1, "wrong_key": 1}
 
     asyncio.run(scenario())
