@@ -17,15 +17,17 @@ def iou(a: Sequence[str], b: Sequence[str]) -> float:
     return shared / (len(left) + len(right) - shared)
 
 
-def expected_iou(pages: Sequence[str], probabilities: Mapping[str, float]) -> float:
+def expected_iou(pages: Sequence[str], probabilities: Mapping[str, float], total: float | None = None) -> float:
     """E|S and A| / E|S or A| for the distinct pages S and the next session's A, from each page's chance of a visit.
 
     The ratio of expectations stands in for the expectation of the ratio: it needs the page probabilities alone, whose
     estimates use every step of every path, where an IoU counted over a few sampled sessions is mostly their noise.
+
+    `total`: the sum of the probabilities, for whoever asks about many sessions.
     """
     own = set(pages)
     shared = sum(probabilities.get(page, 0.0) for page in own)
-    union = len(own) + sum(probabilities.values()) - shared
+    union = len(own) + (sum(probabilities.values()) if total is None else total) - shared
     return shared / union if union else 0.0
 
 
@@ -40,12 +42,13 @@ def consensus(samples: Sequence[Pages], greedy: Pages, last: Pages, probabilitie
     then to the greedy path, then to the earliest sample, then to the last session.
     """
     drawn = Counter(samples)
+    total = sum(probabilities.values())
     most = max((len(set(pages)) for pages in (greedy, *samples, last)), default=0)
     candidates = list(dict.fromkeys((greedy, *samples, last, *likeliest(samples, probabilities, most))))
 
     def merit(candidate: Pages) -> tuple[float, int]:
         # Rounded: sums of equal fractions in another order are a tie too.
-        return round(expected_iou(candidate, probabilities), 9), drawn[candidate]
+        return round(expected_iou(candidate, probabilities, total), 9), drawn[candidate]
 
     return max(candidates, key=merit)  # the first of equals
 

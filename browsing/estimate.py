@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,20 +100,25 @@ def guided_estimate(
     """
     if not without.paths:
         raise ValueError("no path to estimate from")
-    steps = _Steps.of(without, outcome, signals)
-    learnt = steps.of_other_half()
+    learnt = _halves(without, outcome, signals)
     if free is not None and free.paths:
         # With equal seeds, paths of equal number are much the same in both sets, so the halves are the same, too.
-        learnt = learnt + _Steps.of(free, outcome, signals, until_outcome=True).of_other_half()
-    (chances_other, chances_signal), (others, visits) = learnt
-    after_other = np.divide(chances_other, others, out=np.zeros(2), where=others > 0)
-    before, value = (PRIOR, after_other) if expected is None else (KNOWN, expected)
-    after_signal = (chances_signal + before * value) / (visits + before)
-    # v less `after_other` everywhere: what is neither signal nor end then needs no probability of its own.
-    half = np.arange(len(without.paths)) % 2
-    luck = (after_signal - after_other)[half] * steps.surprise(steps.signal, signals)
-    luck -= after_other[half] * steps.surprise(steps.end, (EOS,))
-    return _mean((1 - steps.weights[:, -1] - luck).tolist())
+        learnt = [own.plus(more) for own, more in zip(learnt, _halves(free, outcome, signals), strict=True)]
+    values = [tally.values(expected) for tally in learnt]
+    marks = frozenset(signals)
+    chance, likely, ending = (iter(_per_step(without, ids)) for ids in (outcome, signals, (EOS,)))
+    estimates = []
+    for number, path in enumerate(without.paths):
+        after_other, after_signal = values[1 - number % 2]
+        weight, signal, end = 1.0, 0.0, 0.0
+        for token in path.tokens:
+            missed = 1 - next(chance)
+            signal += weight * (missed * (token in marks) - next(likely))
+            end += weight * (missed * (token == EOS) - next(ending))
+            weight *= missed
+        # v less `after_other` everywhere: what is neither signal nor end then needs no probability of its own.
+        estimates.append(1 - weight - (after_signal - after_other) * signal + after_other * end)
+    return _mean(estimates)
 
 
 def worth(name: str, outcomes: Iterable[str], rates: Mapping[str, float]) -> float | None:
@@ -124,81 +130,82 @@ def worth(name: str, outcomes: Iterable[str], rates: Mapping[str, float]) -> flo
     return own / commonest if 0 < own < commonest else None
 
 
-@dataclass(frozen=True, slots=True)
-class _Steps:
-    """n paths of at most T steps. `watched`: the ids [W] that matter; `probabilities` [n, T, W]: theirs, 0 beyond a
-    path's end. `chance` [n, T]: of the outcome. `weights` [n, T]: w_t. `signal`, `end`, `other` [n, T]: what was drawn,
-    0 or 1."""
+@dataclass(slots=True)
+class _Tally:
+    """Steps after which a path went on, by what they visited: another page or a signal. How many there are, and the
+    outcome's chances in the rest of their paths, summed."""
 
-    watched: list[int]
-    probabilities: Floats
-    chance: Floats
-    weights: Floats
-    signal: Floats
-    end: Floats
-    other: Floats
+    others: int = 0
+    signals: int = 0
+    after_others: float = 0.0
+    after_signals: float = 0.0
 
-    @classmethod
-    def of(cls, seen: Seen, outcome: Sequence[int], signals: Sequence[int], *, until_outcome: bool = False) -> _Steps:
-        lengths = np.array([len(path.tokens) for path in seen.paths])
-        live = np.arange(lengths.max()) < lengths[:, None]
-        watched = [i for i in dict.fromkeys((*outcome, *signals, EOS)) if i in seen.watched]
-        columns = [seen.watched.index(i) for i in watched]
-        tokens = np.full(live.shape, -1)
-        tokens[live] = [token for path in seen.paths for token in path.tokens]
-        probabilities = np.zeros((*live.shape, len(watched)))
-        probabilities[live] = np.concatenate([path.watched for path in seen.paths])[:, columns]
-        chance = _sums(probabilities, watched, outcome)
-        drawn = _among(tokens, outcome)
-        if until_outcome:
-            beyond = np.cumsum(drawn, axis=1) - drawn > 0
-            chance[beyond], live[beyond] = 0.0, False
-        signal, end = _among(tokens, signals) & live, (tokens == EOS) & live
-        other = live & ~signal & ~end & ~drawn
-        weights = np.cumprod(1 - chance, axis=1).astype(np.float64)
-        return cls(watched, probabilities, chance, weights, *(kind.astype(np.float64) for kind in (signal, end, other)))
+    def plus(self, more: _Tally) -> _Tally:
+        return _Tally(
+            self.others + more.others,
+            self.signals + more.signals,
+            self.after_others + more.after_others,
+            self.after_signals + more.after_signals,
+        )
 
-    def of_other_half(self) -> Floats:
-        """[2, 2, 2]: the outcome's chances in the rest of a path, and the number of steps, summed over the steps of
-        kind `other` and over those of kind `signal`; for paths of even number over those of odd number, and the other
-        way round."""
-        rest = np.cumprod((1 - self.chance)[:, ::-1], axis=1)[:, ::-1]
-        kinds = np.stack([self.other, self.signal])
-        per_path = np.stack([(kinds[:, :, :-1] * (1 - rest[:, 1:])).sum(axis=2), kinds.sum(axis=2)])
-        halves: Floats = np.stack([per_path[:, :, 1::2].sum(axis=2), per_path[:, :, ::2].sum(axis=2)], axis=2)
-        return halves
-
-    def surprise(self, kind: Floats, ids: Sequence[int]) -> Floats:
-        """[n]: sum_t w_t (1[x_t of `kind`] - q_t), where q_t is the chance that it was, the outcome forbidden."""
-        before = np.concatenate([np.ones((len(kind), 1)), self.weights[:, :-1]], axis=1)
-        likely = _sums(self.probabilities, self.watched, ids)
-        total: Floats = (before * ((1 - self.chance) * kind - likely)).sum(axis=1)
-        return total
+    def values(self, expected: float | None) -> tuple[float, float]:
+        """v after another page, and v after a signal."""
+        other = self.after_others / self.others if self.others else 0.0
+        before, value = (PRIOR, other) if expected is None else (KNOWN, expected)
+        return other, (self.after_signals + before * value) / (self.signals + before)
 
 
-def _among(tokens: NDArray[np.int64], ids: Sequence[int]) -> NDArray[np.bool_]:
-    """[n, T]: whether each token is one of these few."""
-    found: NDArray[np.bool_] = (tokens[:, :, None] == np.asarray(ids, np.int64)).any(axis=2)
-    return found
+def _halves(seen: Seen, outcome: Sequence[int], signals: Sequence[int]) -> tuple[_Tally, _Tally]:
+    """Of the paths of even number and of those of odd number, each up to its first outcome."""
+    halves = _Tally(), _Tally()
+    chance = _per_step(seen, outcome)
+    ends, marks = frozenset(outcome), frozenset(signals)
+    start = 0
+    for number, path in enumerate(seen.paths):
+        tally, tokens = halves[number % 2], path.tokens
+        until = next((step + 1 for step, token in enumerate(tokens) if token in ends), len(tokens))
+        missed = 1.0  # the chance that the rest of the path does not hold the outcome
+        for step in range(until - 1, -1, -1):
+            token = tokens[step]
+            if token in marks:
+                tally.signals += 1
+                tally.after_signals += 1 - missed
+            elif token != EOS and token not in ends:
+                tally.others += 1
+                tally.after_others += 1 - missed
+            missed *= 1 - chance[start + step]
+        start += len(tokens)
+    return halves
 
 
-def _sums(probabilities: Floats, watched: list[int], ids: Sequence[int]) -> Floats:
-    """[n, T]: the summed probability of `ids` at each step."""
-    sums: Floats = probabilities[:, :, [watched.index(i) for i in ids]].sum(axis=2)
-    return np.clip(sums, 0, 1)
+def _per_step(seen: Seen, ids: Sequence[int]) -> list[float]:
+    """The summed probability of `ids` at every step, all paths in a row. Raises `ValueError` for one not watched."""
+    missing = [i for i in ids if i not in seen.watched]
+    if missing:
+        raise ValueError(f"the paths do not watch the ids {missing}")
+    columns = [seen.watched.index(i) for i in ids]
+    rows = np.concatenate([path.watched for path in seen.paths])[:, columns]
+    sums: list[float] = np.minimum(rows.sum(axis=1, dtype=np.float64), 1).tolist()
+    return sums
 
 
 def _mean(per_path: Sequence[float]) -> OutcomeEstimate:
     if not per_path:
         raise ValueError("no path to estimate from")
-    values = np.array(per_path)
-    n, mean = len(values), min(max(float(values.mean()), 0.0), 1.0)
+    n, centre = len(per_path), sum(per_path) / len(per_path)
+    mean = min(max(centre, 0.0), 1.0)
     if n == 1:
         return OutcomeEstimate(mean, (0.0, 1.0))
     likely = (n * mean + 0.5) / (n + 1)
-    variance = float(values.var(ddof=1)) + DOUBT * likely * (1 - likely) / n
-    reach = float(stdtrit(n - 1, 0.975)) * math.sqrt(variance / n)
+    scatter = sum((value - centre) ** 2 for value in per_path) / (n - 1)
+    reach = _student(n - 1) * math.sqrt((scatter + DOUBT * likely * (1 - likely) / n) / n)
     return OutcomeEstimate(mean, (max(mean - reach, 0.0), min(mean + reach, 1.0)))
+
+
+@cache
+def _student(freedom: int) -> float:
+    """Student's t: so many standard errors reach from the mean to either end of a 95 % interval."""
+    return float(stdtrit(freedom, 0.975))
 
 
 def _other_half(values: Floats, n: int) -> Floats:

@@ -146,8 +146,10 @@ async def run(bundle: Path, workload: Workload, logs: Path, *, rounds: int, requ
                 measured[name] = await _started(name, bundle, workload, logs / f"{name}.log")
                 advance(1)
         with progress("Measuring", len(ENGINES) * (rounds + 1), "turns") as advance:
-            for one in measured.values():  # every visitor once, so that embeddings are cached
-                await one.service.play(range(visitors), concurrency)
+            # Every visitor once, so that embeddings are cached; one after another, for what an engine is asked first
+            # takes so long that several engines on few cores would be taken for broken ones.
+            for one in measured.values():
+                await one.service.play(range(visitors), 1)
                 advance(1)
             for number in range(rounds):
                 first = visitors + number * requests

@@ -27,7 +27,7 @@ Vector = NDArray[np.float32]
 
 def _framed(*fields: bytes) -> bytes:
     """Every field after its length: `("ab", "c")` and `("a", "bc")` stay apart."""
-    return b"".join(struct.pack("<Q", len(field)) + field for field in fields)
+    return b"".join(len(field).to_bytes(8, "little") + field for field in fields)
 
 
 class Keys:
@@ -37,18 +37,20 @@ class Keys:
         """Raises `ValueError` for a secret below 16 bytes."""
         if len(secret) < 16:
             raise ValueError("the cache's secret must have at least 16 bytes")
-        self._secret = secret
-        self._context = _framed(
+        context = _framed(
             SCHEMA,
             encoder.weights_sha256.encode(),
             encoder.tokenizer_sha256.encode(),
             rule_version.encode(),
             str(encoder.max_tokens).encode(),
         )
+        self._begun = hmac.new(secret, context, "sha256")  # what all keys have in common is digested once
 
     def key(self, pages: Sequence[str]) -> bytes:
         """HMAC-SHA256, 32 bytes, of one session."""
-        return hmac.digest(self._secret, self._context + _framed(*(page.encode() for page in pages)), "sha256")
+        mac = self._begun.copy()
+        mac.update(_framed(*(page.encode() for page in pages)))
+        return mac.digest()
 
 
 def pack(key: bytes, vector: Vector) -> bytes:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -25,7 +24,6 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
-from browsing.hashing import file_sha256
 from browsing.pages import PageRules
 from training.dataset import (
     CONTEXT,
@@ -35,7 +33,6 @@ from training.dataset import (
     DatasetWriter,
     ReturnsInfo,
     Source,
-    SourceFile,
     Split,
 )
 from training.ingest.abreast import abreast
@@ -48,12 +45,10 @@ from training.ingest.returns import Windows, learnt_until, returns, windows
 from training.ingest.samples import Part
 from training.ingest.sessionise import sessionise
 from training.ingest.settings import Settings
+from training.ingest.source import Bar, source_beside, source_of
 from training.ingest.spill import Spill, parts_for, taken
 from training.ingest.times import HOUR
 from training.ingest.vocabulary import PageCounter, Pages
-
-Bar = Callable[[str, float, str], AbstractContextManager[Callable[[float], None]]]
-"""`browsing.console.progress`, or something like it."""
 
 
 def build(
@@ -64,22 +59,23 @@ def build(
     Whatever goes wrong, `out` is either as before or a whole dataset. `say` is told which columns were guessed.
     Raises `LogError`.
     """
-    source = _source(files, settings.form, bar)
     wanted = _recorded(settings)
     if occupied(out):
         there = known(out)
-        if there is not None and (there.source, there.settings, there.filters) == (source, *wanted):
+        asked = (source_of(files, settings.form, bar), *wanted)
+        if there is not None and (there.source, there.settings, there.filters) == asked:
             return there, True
         if not overwrite or not (out / INFO).is_file():
             raise LogError(refusal(out, there))
-    roles = [resolve(log.path, header(log), settings.form) for log in files]
-    for told in dict.fromkeys(guessed(r, settings.form) for r in roles):
-        if told:
-            say(f"columns guessed: {told}")
-    with beside(out) as (fresh, work):
-        info = _Build(files, roles, settings, source, wanted, fresh, work, bar).run()
-        shutil.rmtree(work)
-        put(fresh, out)
+    with source_beside(files, settings.form) as source:
+        roles = [resolve(log.path, header(log), settings.form) for log in files]
+        for told in dict.fromkeys(guessed(r, settings.form) for r in roles):
+            if told:
+                say(f"columns guessed: {told}")
+        with beside(out) as (fresh, work):
+            info = _Build(files, roles, settings, source, wanted, fresh, work, bar).run()
+            shutil.rmtree(work)
+            put(fresh, out)
     return info, False
 
 
@@ -110,7 +106,7 @@ class _Build:
         files: list[LogFile],
         roles: list[dict[str, tuple[str, ...]]],
         settings: Settings,
-        source: Source,
+        source: Callable[[], Source],
         recorded: tuple[dict[str, JsonValue], dict[str, JsonValue]],
         out: Path,
         work: Path,
@@ -162,7 +158,7 @@ class _Build:
                 pages.table,
                 rules,
                 DatasetInfo(
-                    source=self._source,
+                    source=self._source(),
                     settings=settings,
                     filters=self._recorded[1],
                     counts=Counts(
@@ -316,21 +312,6 @@ def _within(sessions: pl.DataFrame, rules: PageRules) -> pl.DataFrame:
     longest = rules.max_session_pages
     fits = pl.col("length") >= rules.min_session_pages
     return sessions.filter(fits if longest is None else fits & (pl.col("length") <= longest))
-
-
-def _source(files: list[LogFile], form: Format, bar: Bar) -> Source:
-    with bar("checking the files", len(files), "files") as advance:
-        described = []
-        for log in files:
-            try:
-                size, digest = log.path.stat().st_size, file_sha256(log.path)
-            except OSError as error:
-                raise LogError(f"{log.path}: cannot be read: {error.strerror}") from error
-            if not size:
-                raise LogError(f"{log.path}: empty, not even a header")
-            described.append(SourceFile(name=log.path.name, bytes=size, sha256=digest))
-            advance(1)
-    return Source(format=form.name, files=tuple(described))
 
 
 def _recorded(settings: Settings) -> tuple[dict[str, JsonValue], dict[str, JsonValue]]:

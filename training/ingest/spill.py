@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,16 +24,20 @@ def parts_for(log_bytes: int) -> int:
 
 
 class Spill:
-    """Appends frames to `parts` Arrow files by a hash of the user, rows in order."""
+    """Appends frames to `parts` Arrow files by a hash of the user, rows in order, in a thread of its own: while one
+    stretch of the log is written the next is gathered."""
 
     def __init__(self, directory: Path, parts: int) -> None:
         directory.mkdir()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="ingest-spill")
+        self._writing: Future[None] | None = None
         self._paths = [directory / f"{part}.arrow" for part in range(parts)]
         self._writers: dict[int, Any] = {}
         self._frames: list[pl.DataFrame] = []
         self._rows = 0
 
     def write(self, frame: pl.DataFrame) -> None:
+        """Raises what the writing of an earlier frame raised."""
         self._frames.append(frame)
         self._rows += frame.height
         if self._rows >= ROWS:
@@ -41,8 +46,19 @@ class Spill:
     def _flush(self) -> None:
         if not self._rows:
             return
-        frame = pl.concat(self._frames, rechunk=True)
-        self._frames, self._rows = [], 0
+        frames, self._frames, self._rows = self._frames, [], 0
+        self._settle()
+        self._writing = self._pool.submit(self._split, frames)
+
+    def _settle(self) -> None:
+        """Nothing is being written any more."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def _split(self, frames: list[pl.DataFrame]) -> None:
+        frame = pl.concat(frames, rechunk=True)
+        frames.clear()
         parts = len(self._paths)
         if parts == 1:
             self._append(0, _table(frame))
@@ -62,6 +78,7 @@ class Spill:
         self._writers[part].write_table(table)
 
     def close(self) -> None:
+        self._pool.shutdown()
         for writer in self._writers.values():
             writer.close()
 
@@ -76,6 +93,7 @@ class Spill:
     def parts(self) -> list[Path]:
         """The files of all parts that hold something, in a fixed order, for `taken`. Nothing can be written then."""
         self._flush()
+        self._settle()
         self.close()
         return [self._paths[part] for part in sorted(self._writers)]
 

@@ -40,5 +40,18 @@ def test_one_part_and_none(tmp_path: Path) -> None:
         assert spill.parts() == []
 
 
+@pytest.mark.parametrize("rows", [1, 100])
+def test_what_cannot_be_written_is_told_no_later_than_the_parts_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    monkeypatch.setattr(module, "ROWS", rows)
+    frame = pl.DataFrame({"user": ["b", "a"], "n": [1, 2]})
+    with Spill(tmp_path / "views", 2) as spill, pytest.raises(OSError, match="No such file"):
+        (tmp_path / "views").rmdir()
+        for _ in range(5):
+            spill.write(frame)
+        spill.parts()
+
+
 def test_parts_follow_the_log() -> None:
     assert [parts_for(n) for n in (0, 1, 16 << 20, (16 << 20) + 1, 1 << 60)] == [1, 1, 1, 2, 400]
