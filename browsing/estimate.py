@@ -100,7 +100,7 @@ def guided_estimate(
     """
     if not without.paths:
         raise ValueError("no path to estimate from")
-    learnt = _halves(without, outcome, signals)
+    learnt = list(_halves(without, outcome, signals))
     if free is not None and free.paths:
         # With equal seeds, paths of equal number are much the same in both sets, so the halves are the same, too.
         learnt = [own.plus(more) for own, more in zip(learnt, _halves(free, outcome, signals), strict=True)]

@@ -24,14 +24,15 @@ _flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 MOST_PROMPTS, FEWEST_PROMPTS = 128, 4
 FEWEST_ROWS = 64
 BUDGET = 256 << 20
-"""Bytes that prompts may take, and as many for what rows sample; for large models as much as the fewest take. All of it
-is taken, and written, at the start: an operator then sees on the first day what a burst will need."""
+"""Bytes that what rows sample may take, and half as many for prompts, which are fewer; for large models as much as the
+fewest take. All of it is taken, and written, at the start: an operator then sees on the first day what a burst will
+need."""
 
 
 def affordable(shape: Shape, rows: int, steps: int) -> tuple[int, int]:
     """How many prompts, and how many of the `rows` that are wished for, fit into the budget."""
     per_token = 2 * 4 * shape.layers * shape.heads * shape.head
-    prompts = max(FEWEST_PROMPTS, BUDGET // (per_token * shape.positions))
+    prompts = max(FEWEST_PROMPTS, BUDGET // 2 // (per_token * shape.positions))
     fitting = max(FEWEST_ROWS, BUDGET // (per_token * (1 + steps)))
     return min(MOST_PROMPTS, rows, prompts), min(rows, fitting)
 

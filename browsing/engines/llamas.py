@@ -7,6 +7,7 @@ and large results go to buffers that are never reallocated.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -138,13 +139,24 @@ class Llamas:
                 1.0 / shape.theta ** (torch.arange(0, shape.head, 2).double() / shape.head),
             )
             self._turns = torch.polar(torch.ones_like(angles), angles).to(torch.complex64)[:, None, :]
-            d = shape.heads * shape.head
             self._eps = torch.tensor(shape.eps)
+        self._distributions = distributions
+        self._make_room()
+
+    def twin(self) -> Llamas:
+        """The same weights for another thread: with buffers of its own."""
+        other = copy(self)
+        other._make_room()
+        return other
+
+    def _make_room(self) -> None:
+        shape, rows = self.shape, self.rows
+        with torch.inference_mode():
             self._normed = torch.empty(rows, shape.hidden)
-            self._qkv = torch.empty(rows, 3 * d)
+            self._qkv = torch.empty(rows, 3 * shape.heads * shape.head)
             self._up = torch.empty(rows, 2 * shape.inner)
             self._gated = torch.empty(rows, shape.inner)
-            self._logits = torch.full((distributions, shape.width), -torch.inf)
+            self._logits = torch.full((self._distributions, shape.width), -torch.inf)
 
     def forward(self, ids: Tensor, spans: Sequence[Span], positions: Tensor, attend: Attend) -> Tensor:
         """The last hidden states [R, hidden] of R rows: int64 `ids` and `positions` [R], clusters by `spans`."""

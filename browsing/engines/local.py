@@ -1,4 +1,4 @@
-"""The embedded engine: predictors in this process, batched by one worker thread."""
+"""The embedded engine: predictors in this process, batched by a worker thread or two."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path as FilePath
-from queue import Empty, SimpleQueue
 
 import torch
 
@@ -17,21 +16,24 @@ from browsing.engines.continuous import Continuous
 from browsing.engines.job import Core, Job, Waited
 from browsing.engines.llamas import Llamas
 from browsing.engines.rollout import Predictor, Rollouts
-from browsing.threads import keep_to
+from browsing.engines.worker import Worker, divide
 from browsing.vocabulary import BOS, NEVER
 
 HEALTH_SECONDS = 5.0
+WORKERS = 2
+"""Of several threads at most so many steps at once, each with its share of them: two threads that never wait for one
+another compute a third more than two that meet after every product, and more of them would wait for the interpreter."""
 
 
 class LocalEngine:
     """Implements `browsing.engine.Engine` on in-process torch.
 
-    One worker thread owns the models. Small Llamas of one shape, as training makes them, advance together, a step at a
-    time: requests of all clusters join between two steps (`browsing.engines.continuous`). Other models are run one
-    batch after another, each of one cluster (`browsing.engines.rollout`). Either way at most `max_rows` paths are
-    computed at once, each distinct prompt is read once for all its paths, and a path that ended is computed no further.
-    A path depends on its request alone, but for the rounding of float sums: beside other rows a probability may differ
-    by 1e-6, and a draw only where its random number lies that close to a boundary.
+    Small Llamas of one shape, as training makes them, advance together, a step at a time: requests of all clusters join
+    between two steps (`browsing.engines.continuous`), in `WORKERS` threads where there are as many. Other models are
+    run by one thread, one batch after another, each of one cluster (`browsing.engines.rollout`). Either way a thread
+    computes at most `max_rows` paths at once, a prompt is read once for all paths of a question, and a path that ended
+    is computed no further. A path depends on its request alone, but for the rounding of float sums: beside other rows a
+    probability may differ by 1e-6, and a draw only where its random number lies that close to a boundary.
     """
 
     def __init__(
@@ -42,8 +44,8 @@ class LocalEngine:
         max_rows: int = 1024,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        """`predictors`: one Hugging Face directory per cluster. `threads`: torch's, in the worker and for steps
-        of many rows; by default as it is. Raises `ValueError` for no predictor or no row."""
+        """`predictors`: one Hugging Face directory per cluster. `threads`: torch's, of all workers together; by default
+        as many as it has. Raises `ValueError` for no predictor or no row."""
         if not predictors or max_rows < 1:
             raise ValueError(f"{len(predictors)} predictors with {max_rows} rows: both must be at least 1")
         self._directories = list(predictors)
@@ -52,7 +54,7 @@ class LocalEngine:
         self._dtype = dtype
         self._predictors: list[Predictor] = []
         self._llamas: Llamas | None = None
-        self._worker: _Worker | None = None
+        self._workers: list[Worker] = []
         self._arrived: list[Job] = []
         self._waited: Waited | None = None
 
@@ -63,81 +65,90 @@ class LocalEngine:
 
     async def start(self) -> None:
         """Load the predictors. Raises `EngineError` naming the first that cannot be loaded or gives no token."""
-        if self._worker is not None:
+        if self._workers:
             return
         await _in_thread(self._load)
         stopping = threading.Event()
-        resting = self._threads if self._llamas is None else 1  # Llamas take more for the steps that are worth it
-        self._worker = _Worker(self._core(stopping), stopping, resting)
+        if self._llamas is None:
+            self._workers = [Worker(Rollouts(self._predictors, self._max_rows, stopping), stopping, self._threads)]
+        else:
+            threads = self._threads or torch.get_num_threads()
+            count = min(WORKERS, threads)
+            llamas = [self._llamas, *(self._llamas.twin() for _ in range(count - 1))]
+            cores = [self._continuous(own, threads // count) for own in llamas]
+            # They compute alone but for the steps that are worth more.
+            self._workers = [Worker(core, stopping, 1) for core in cores]
         dead = [k for k, alive in (await self.healthy()).items() if not alive]
         if dead:
             await self.stop()
             raise EngineError(f"{self._directories[dead[0]]} is loaded but gives no token")
 
     async def generate(self, request: GenerateRequest) -> list[Path]:
-        return await self._answer(request, self._waited)
-
-    async def _answer(self, request: GenerateRequest, waited: Waited | None) -> list[Path]:
-        if self._worker is None:
+        if not self._workers:
             raise EngineDown("the local engine is not running")
         self._check(request)
-        job = Job(request, waited)
-        # Handed over in the loop's next round: requests gathered in this one then reach the worker as one batch.
+        job = Job(request, self._waited)
+        # Handed over in the loop's next round: requests gathered in this one then reach a worker as one batch.
         self._arrived.append(job)
         asyncio.get_running_loop().call_soon(self._hand_over)
-        try:
-            async with asyncio.timeout(request.deadline):
-                return await asyncio.wrap_future(job.future)
-        except TimeoutError as error:
-            raise EngineTimeout(f"no complete answer within {request.deadline} s") from error
+        return await _answer(job)
 
     def generate_batch(self, requests: Sequence[GenerateRequest]) -> list[list[Path]]:
         """The synchronous core: answer all `requests`, in order, in the calling thread; `start` is not needed.
 
-        Not to be called while the engine is running (its worker owns the models). Raises what `generate` raises.
+        Not to be called while the engine is running (its workers own the models). Raises what `generate` raises.
         """
         if not self._predictors:
             self._load()
         for request in requests:
             self._check(request)
         jobs = [Job(request) for request in requests]
-        core = self._core(threading.Event())
+        core: Core
+        if self._llamas is not None:
+            core = self._continuous(self._llamas, self._threads)
+        else:
+            core = Rollouts(self._predictors, self._max_rows, threading.Event())
         core.submit(jobs)
         while core.busy:
             core.step()
         return [job.future.result() for job in jobs]
 
     async def healthy(self) -> dict[int, bool]:
-        """An engine that is late because it works through what came before is well; one that stands still is not."""
+        """An engine that is late because it works through what came before is well; one of which any worker stands
+        still is not."""
         clusters = range(len(self._directories))
-        return dict(zip(clusters, await asyncio.gather(*(self._alive(k) for k in clusters)), strict=True))
+        return dict(zip(clusters, await asyncio.gather(*map(self._alive, clusters)), strict=True))
 
     async def stop(self) -> None:
-        """Returns when the worker has ended: after the step that it is at. Who does not want to wait for one that is
-        stuck cancels this: the worker's thread holds up neither the event loop's others nor the end of the process."""
-        worker, self._worker = self._worker, None
+        """Returns when the workers have ended: after the steps that they are at. Who does not want to wait for one that
+        is stuck cancels this: its thread holds up neither the event loop's others nor the end of the process."""
+        workers, self._workers = self._workers, []
         self._predictors, self._llamas = [], None
-        if worker is not None:
-            await asyncio.wrap_future(worker.stop())
+        await asyncio.gather(*(asyncio.wrap_future(worker.stop()) for worker in workers))
 
     async def _alive(self, cluster: int) -> bool:
-        worker = self._worker
-        before = worker.steps if worker is not None else 0
+        answers = await asyncio.gather(*(self._answers(cluster, worker) for worker in self._workers))
+        return bool(answers) and all(answers)
+
+    async def _answers(self, cluster: int, worker: Worker) -> bool:
+        before = worker.steps
+        job = Job(GenerateRequest(cluster, (BOS,), 1, 1, greedy=True, deadline=HEALTH_SECONDS))
+        worker.submit([job])
         try:
-            await self._answer(GenerateRequest(cluster, (BOS,), 1, 1, greedy=True, deadline=HEALTH_SECONDS), None)
+            await _answer(job)
         except EngineTimeout:
-            return worker is not None and worker.steps > before + 1  # one may have been over, and not yet counted
+            return worker.steps > before + 1  # one may have been over, and not yet counted
         except EngineError:
             return False
         return True
 
     def _hand_over(self) -> None:
         jobs, self._arrived = self._arrived, []
-        if self._worker is None:
+        if not self._workers:
             for job in jobs:
                 job.fail(EngineError("the local engine was stopped"))
         elif jobs:
-            self._worker.submit(jobs)
+            divide(jobs, self._workers)
 
     def _load(self) -> None:
         predictors = []
@@ -152,13 +163,11 @@ class LocalEngine:
             predictors = [replace(predictor, model=None) for predictor in predictors]
         self._predictors = predictors
 
-    def _core(self, stopping: threading.Event) -> Core:
-        if self._llamas is not None:
-            try:
-                return Continuous(self._llamas, self._max_rows, self._threads)
-            except MemoryError as error:
-                raise EngineError(f"not enough memory for the predictors' keys and values: {error}") from error
-        return Rollouts(self._predictors, self._max_rows, stopping)
+    def _continuous(self, llamas: Llamas, threads: int | None) -> Continuous:
+        try:
+            return Continuous(llamas, self._max_rows, threads)
+        except MemoryError as error:
+            raise EngineError(f"not enough memory for the predictors' keys and values: {error}") from error
 
     def _check(self, request: GenerateRequest) -> None:
         if not 0 <= request.cluster < len(self._predictors):
@@ -176,68 +185,13 @@ class LocalEngine:
             raise ValueError("nothing is allowed: every token is forbidden")
 
 
-def advance(core: Core) -> None:
-    """The worker's every step: the one place at which it computes."""
-    core.step()
-
-
-class _Worker:
-    """The thread that owns the models, and its queue. `steps`: so many has it made."""
-
-    def __init__(self, core: Core, stopping: threading.Event, threads: int | None) -> None:
-        self.steps = 0
-        self._core = core
-        self._threads = threads
-        self._queue: SimpleQueue[list[Job] | None] = SimpleQueue()
-        self._stopping = stopping
-        self._dead = threading.Event()
-        self._ended: Future[None] = Future()
-        self._ended.set_running_or_notify_cancel()  # who gives up waiting for it does not end it
-        threading.Thread(target=self._run, name="hetlm-local-engine", daemon=True).start()
-
-    def submit(self, jobs: list[Job]) -> None:
-        self._queue.put(jobs)
-        if self._dead.is_set():  # looked at after the put: whichever side comes second finds the jobs
-            self._fail_waiting(EngineDown("the local engine's worker has died"))
-
-    def stop(self) -> Future[None]:
-        """Fail what is waiting or running; the future is done when the thread has nothing left to do."""
-        self._stopping.set()
-        self._queue.put(None)
-        return self._ended
-
-    def _run(self) -> None:
-        try:
-            self._work()
-            why: EngineError = EngineError("the local engine was stopped")
-        except BaseException as error:  # whatever it is, nobody may wait for a thread that is gone
-            why = EngineDown(f"the local engine's worker died: {type(error).__name__}")
-        self._dead.set()
-        self._core.fail_all(why)
-        self._fail_waiting(why)
-        self._ended.set_result(None)
-
-    def _work(self) -> None:
-        if self._threads is not None:
-            keep_to(self._threads)
-        while not self._stopping.is_set():
-            if not self._core.busy:
-                self._core.submit(self._queue.get() or [])
-            while not self._queue.empty():
-                self._core.submit(self._queue.get() or [])
-            if self._core.busy and not self._stopping.is_set():
-                advance(self._core)
-                self.steps += 1
-
-    def _fail_waiting(self, error: EngineError) -> None:
-        """May run in two threads at once: every job is failed by one of them."""
-        while True:
-            try:
-                jobs = self._queue.get_nowait()
-            except Empty:
-                return
-            for job in jobs or []:
-                job.fail(error)
+async def _answer(job: Job) -> list[Path]:
+    """Raises `EngineTimeout` after the request's deadline."""
+    try:
+        async with asyncio.timeout(job.request.deadline):
+            return await asyncio.wrap_future(job.future)
+    except TimeoutError as error:
+        raise EngineTimeout(f"no complete answer within {job.request.deadline} s") from error
 
 
 async def _in_thread(call: Callable[[], None]) -> None:

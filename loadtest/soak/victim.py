@@ -95,12 +95,12 @@ def telling(run: Callable[[Coroutine[object, object, T]], T], to: Path) -> Calla
 
 
 def main() -> None:
-    import browsing.engines.local as local
+    import browsing.engines.worker as worker
     from browsing.cli import main as hetlm
-    from browsing.engines.local import advance
+    from browsing.engines.worker import advance
 
     bomb, clock = Bomb(advance), Clock(time.time)
-    setattr(local, "advance", bomb)  # noqa: B010 - the name that the engine's thread looks up
+    setattr(worker, "advance", bomb)  # noqa: B010 - the name that the engine's thread looks up
     time.time = clock
     signal.signal(signal.SIGUSR1, lambda *_: bomb.light())
     signal.signal(signal.SIGUSR2, lambda *_: clock.turn())

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from browsing.engine import MAX_WATCHED, EngineError, EngineTimeout, GenerateRequest, Path
-from browsing.engines import local
+from browsing.engines import local, worker
 from browsing.engines.job import Core
 from browsing.engines.local import LocalEngine
 from browsing.engines.rollout import draw
@@ -88,11 +88,12 @@ def test_small_batches_give_the_same_paths(directories: list[FilePath]) -> None:
             np.testing.assert_allclose(left.watched, right.watched, atol=1e-5)
 
 
-def test_async_equals_the_synchronous_core(directories: list[FilePath]) -> None:
+@pytest.mark.parametrize("threads", [1, 2])
+def test_async_equals_the_synchronous_core(directories: list[FilePath], threads: int) -> None:
     requests = [GenerateRequest(i % 2, PROMPTS[i % 4], 5, 6, (EOS,), seed=i) for i in range(8)]
 
     async def ask() -> list[list[Path]]:
-        engine = LocalEngine(directories, max_rows=16)
+        engine = LocalEngine(directories, threads=threads, max_rows=16)
         await engine.start()
         await engine.start()  # already running: nothing happens
         try:
@@ -263,7 +264,7 @@ def test_an_engine_that_is_late_is_well_while_it_works(
     async def check() -> dict[int, bool]:
         engine = LocalEngine(directories)
         await engine.start()
-        monkeypatch.setattr(local, "advance", advance)
+        monkeypatch.setattr(worker, "advance", advance)
         try:
             return await engine.healthy()
         finally:
@@ -271,6 +272,41 @@ def test_an_engine_that_is_late_is_well_while_it_works(
             await engine.stop()
 
     assert asyncio.run(check()) == dict.fromkeys(range(len(directories)), progress)
+
+
+def test_an_engine_of_which_one_worker_stands_still_is_not_well(
+    tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every second question would wait for ever."""
+    monkeypatch.setattr(local, "HEALTH_SECONDS", 0.5)
+    directories = tiny.predictors(tmp_path, tiny.vocabulary(), 2)
+    gate, stuck = threading.Event(), threading.Event()
+    advance = worker.advance
+
+    def stopped_once(core: Core) -> None:
+        if not stuck.is_set():
+            stuck.set()
+            gate.wait(60)
+        advance(core)
+
+    async def scenario() -> None:
+        engine = LocalEngine(directories, threads=2)
+        await engine.start()
+        monkeypatch.setattr(worker, "advance", stopped_once)
+        try:
+            request = GenerateRequest(0, (BOS,), 3, 2, deadline=0.2)
+            with pytest.raises(EngineTimeout):
+                await engine.generate(request)
+            assert stuck.is_set()
+            assert await engine.healthy() == {0: False, 1: False}
+            gate.set()
+            assert len(await engine.generate(replace(request, deadline=60.0))) == 3
+            assert await engine.healthy() == {0: True, 1: True}
+        finally:
+            gate.set()
+            await engine.stop()
+
+    asyncio.run(scenario())
 
 
 def test_the_most_watched_ids(tmp_path: FilePath) -> None:

@@ -37,7 +37,6 @@ from training.dataset import (
 )
 from training.ingest.abreast import abreast
 from training.ingest.columns import guessed, resolve
-from training.ingest.format import Format
 from training.ingest.parse import Pager, Tally, page_views
 from training.ingest.place import beside, known, occupied, put, refusal
 from training.ingest.readers import LogError, LogFile, header

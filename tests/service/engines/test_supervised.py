@@ -16,7 +16,8 @@ import pytest
 from browsing.bundle import Bundle
 from browsing.engine import EngineDown, EngineTimeout, GenerateRequest
 from browsing.engine import Path as Sampled
-from browsing.engines.local import LocalEngine, advance
+from browsing.engines.local import LocalEngine
+from browsing.engines.worker import advance
 from browsing.vocabulary import BOS
 from service.engines import supervised
 from service.engines.queueing import Queueing
@@ -52,7 +53,7 @@ class Trap:
 @pytest.fixture
 def trap(monkeypatch: pytest.MonkeyPatch) -> Iterator[Trap]:
     made = Trap()
-    monkeypatch.setattr("browsing.engines.local.advance", made)
+    monkeypatch.setattr("browsing.engines.worker.advance", made)
     monkeypatch.setattr(supervised, "STOP_SECONDS", 0.05)
     yield made
     made.opened.set()
@@ -153,8 +154,8 @@ async def main():
     def never(*_):
         inside.set()
         threading.Event().wait()
-    import browsing.engines.local as local
-    local.advance = never
+    import browsing.engines.worker as worker
+    worker.advance = never
     supervised.STOP_SECONDS = 0.1
     try:
         await engine.generate(GenerateRequest(0, (BOS,), 1, 2, deadline=0.2))

@@ -15,7 +15,8 @@ import pytest
 from browsing.bundle import Bundle
 from browsing.engine import EngineDown, EngineError, GenerateRequest
 from browsing.engine import Path as Sampled
-from browsing.engines.local import LocalEngine, advance
+from browsing.engines.local import LocalEngine
+from browsing.engines.worker import advance
 from browsing.vocabulary import BOS
 from service.engines.machine import Tuning
 from service.engines.supervised import SupervisedEngine
@@ -155,7 +156,7 @@ def test_the_embedded_engine_dies_and_is_rebuilt(
                     raise bombs.pop()
                 advance(*arguments)  # type: ignore[arg-type]
 
-            monkeypatch.setattr("browsing.engines.local.advance", explode)
+            monkeypatch.setattr("browsing.engines.worker.advance", explode)
             died = time.monotonic()
             account = await drive(served.client, own_people)
             assert account.kinds["fallback"] > 0
@@ -175,7 +176,7 @@ def test_nobody_waits_for_a_dead_worker(bundle: Bundle, monkeypatch: pytest.Monk
         def explode(*_: object) -> None:
             raise _Bomb
 
-        monkeypatch.setattr("browsing.engines.local.advance", explode)
+        monkeypatch.setattr("browsing.engines.worker.advance", explode)
         request = GenerateRequest(0, (BOS,), 2, 3, deadline=60.0)
         for _ in range(2):  # those that were with it, and those that come later
             ended = await asyncio.gather(*(engine.generate(request) for _ in range(3)), return_exceptions=True)

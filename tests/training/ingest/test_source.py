@@ -69,6 +69,11 @@ def test_a_block_that_fails_does_not_wait_for_the_files_to_be_read(
 
     logs = files(tmp_path, b"user,time\n", b"user,time\n")
     monkeypatch.setattr(Path, "open", lambda *_, **__: Endless())
-    with pytest.raises(RuntimeError, match="the log is bad"), source_beside(logs, EVENTS):
-        assert began.wait(60)
-        raise RuntimeError("the log is bad")
+
+    def fail() -> None:
+        with source_beside(logs, EVENTS):
+            assert began.wait(60)
+            raise RuntimeError("the log is bad")
+
+    with pytest.raises(RuntimeError, match="the log is bad"):
+        fail()

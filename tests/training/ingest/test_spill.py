@@ -46,11 +46,16 @@ def test_what_cannot_be_written_is_told_no_later_than_the_parts_are_asked_for(
 ) -> None:
     monkeypatch.setattr(module, "ROWS", rows)
     frame = pl.DataFrame({"user": ["b", "a"], "n": [1, 2]})
-    with Spill(tmp_path / "views", 2) as spill, pytest.raises(OSError, match="No such file"):
-        (tmp_path / "views").rmdir()
+
+    def spilled(spill: Spill) -> list[Path]:
         for _ in range(5):
             spill.write(frame)
-        spill.parts()
+        return spill.parts()
+
+    with Spill(tmp_path / "views", 2) as spill:
+        (tmp_path / "views").rmdir()
+        with pytest.raises(OSError, match="No such file"):
+            spilled(spill)
 
 
 def test_parts_follow_the_log() -> None:
