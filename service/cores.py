@@ -17,7 +17,7 @@ def divided(settings: Settings) -> Settings:
 
 
 def engine_threads(settings: Settings) -> int | None:
-    """Of the embedded engine's worker; None for torch's default."""
+    """Of the embedded engine, all its workers together; None for torch's default."""
     return None if settings.threads is None else shares(settings.threads)[0]
 
 

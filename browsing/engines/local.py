@@ -59,7 +59,7 @@ class LocalEngine:
         self._waited: Waited | None = None
 
     def on_wait(self, tell: Waited) -> None:
-        """`tell` hears of every request of `generate` from now on that is begun, in the worker's thread; it returns at
+        """`tell` hears of every request of `generate` from now on that is begun, in a worker's thread; it returns at
         once and raises nothing. Who gave up waiting is not told of, nor is a health check."""
         self._waited = tell
 
