@@ -284,10 +284,10 @@ def ingest(
 
 def told(found: Found) -> str:
     """In a sentence."""
-    speed, cpu = ratio(found.speeds), ratio(found.cpus)
+    speed, cpu = Spread.of_ratios(found.speeds), Spread.of_ratios(found.cpus)
     return (
-        f"{found.events:,} events ({found.kind}, {found.log_bytes / 1e9:.2f} GB): {speed.mean:.2f} of the peer's speed "
-        f"({speed.least:.2f} to {speed.most:.2f} in {speed.n} pairs), {cpu.mean:.2f} by CPU time; peak memory "
+        f"{found.events:,} events ({found.kind}, {found.log_bytes / 1e9:.2f} GB): {speed.median:.2f} of the peer's speed "
+        f"({speed.least:.2f} to {speed.most:.2f} in {speed.n} pairs), {cpu.median:.2f} by CPU time; peak memory "
         f"{max(once.memory for once in found.ours) / 1e9:.2f} GB, the peer's "
         f"{max(once.memory for once in found.peer) / 1e9:.2f} GB"
     )
