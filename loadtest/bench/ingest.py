@@ -286,8 +286,8 @@ def told(found: Found) -> str:
     """In a sentence."""
     speed, cpu = Spread.of_ratios(found.speeds), Spread.of_ratios(found.cpus)
     return (
-        f"{found.events:,} events ({found.kind}, {found.log_bytes / 1e9:.2f} GB): {speed.median:.2f} of the peer's speed "
-        f"({speed.least:.2f} to {speed.most:.2f} in {speed.n} pairs), {cpu.median:.2f} by CPU time; peak memory "
+        f"{found.events:,} events ({found.kind}, {found.log_bytes / 1e9:.2f} GB): {speed.median:.2f} of the peer's "
+        f"speed ({speed.least:.2f} to {speed.most:.2f} in {speed.n} pairs), {cpu.median:.2f} by CPU time; peak memory "
         f"{max(once.memory for once in found.ours) / 1e9:.2f} GB, the peer's "
         f"{max(once.memory for once in found.peer) / 1e9:.2f} GB"
     )
