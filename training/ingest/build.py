@@ -59,14 +59,15 @@ def build(
     Raises `LogError`.
     """
     wanted = _recorded(settings)
+    found = None
     if occupied(out):
         there = known(out)
-        asked = (source_of(files, settings.form, bar), *wanted)
-        if there is not None and (there.source, there.settings, there.filters) == asked:
+        found = source_of(files, settings.form, bar)
+        if there is not None and (there.source, there.settings, there.filters) == (found, *wanted):
             return there, True
         if not overwrite or not (out / INFO).is_file():
             raise LogError(refusal(out, there))
-    with source_beside(files, settings.form) as source:
+    with source_beside(files, settings.form, found) as source:
         roles = [resolve(log.path, header(log), settings.form) for log in files]
         for told in dict.fromkeys(guessed(r, settings.form) for r in roles):
             if told:

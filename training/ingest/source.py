@@ -34,9 +34,15 @@ def source_of(files: Sequence[LogFile], form: Format, bar: Bar) -> Source:
 
 
 @contextmanager
-def source_beside(files: Sequence[LogFile], form: Format) -> Iterator[Callable[[], Source]]:
+def source_beside(
+    files: Sequence[LogFile], form: Format, found: Source | None = None
+) -> Iterator[Callable[[], Source]]:
     """The same by a thread of its own, beside whatever the block does; what is yielded waits for it, and raises what
-    `source_of` would. A file that is empty is known at once, and a block that fails waits for nothing."""
+    `source_of` would. A file that is empty is known at once, and a block that fails waits for nothing. `found`: what
+    `source_of` said already; nothing is read then."""
+    if found is not None:
+        yield lambda: found
+        return
     for log in files:
         _size(log)
     done = Event()
