@@ -66,18 +66,39 @@ def test_a_question_goes_whole_to_whoever_has_least_to_do(gate: threading.Event)
     stopping = threading.Event()
     cores = [Holding(gate), Holding(gate)]
     workers = [Worker(core, stopping, 1) for core in cores]
-    first, again, other = job(4, 5), job(3, 5), job(1, 5, cluster=1)
+    first, again, other = job(4, 5), job(3, 5), job(1, 6)
     divide([first, other, again], workers)
-    assert [worker.load for worker in workers] == [7, 1]
-    divide([job(2, 6)], workers)
-    divide([job(5, 7)], workers)
-    assert [worker.load for worker in workers] == [7, 8]
+    assert [worker.load(0) for worker in workers] == [7 / 2, 1 / 2]
+    divide([job(2, 7)], workers)
+    divide([job(5, 8)], workers)
+    assert [worker.load(0) for worker in workers] == [7 / 2, 8 / 2]
     gate.set()
     assert [len(own.future.result(60)) for own in (first, again, other)] == [4, 3, 1]
     for worker in workers:
         worker.stop().result(60)
-    assert [worker.load for worker in workers] == [0, 0]
+    assert [worker.load(0) for worker in workers] == [0, 0]
     assert cores[0].given == [first, again]
+
+
+def test_a_cluster_gathers_where_it_is_unless_the_other_has_far_less_to_do(gate: threading.Event) -> None:
+    stopping = threading.Event()
+    cores = [Holding(gate), Holding(gate)]
+    workers = [Worker(core, stopping, 1) for core in cores]
+    ones, twos = [job(4, k) for k in range(4)], [job(4, k, cluster=1) for k in range(4, 7)]
+    divide([ones[0], twos[0]], workers)  # nobody has anything to do: one each
+    divide([twos[1]], workers)
+    divide([ones[1]], workers)
+    divide([ones[2]], workers)
+    divide([twos[2]], workers)
+    assert [worker.load(0) for worker in workers] == [6, 12], "three of each cluster's together"
+    for number in range(7, 15):
+        divide([job(4, number)], workers)  # from here on one cluster's alone
+    assert [worker.load(0) for worker in workers] == [36 / 2, 12 + 8 / 2]
+    gate.set()
+    for worker in workers:
+        worker.stop().result(60)
+    assert cores[0].given[:3] == ones[:3]
+    assert cores[1].given[:3] == twos
 
 
 def test_who_gives_up_is_load_no_longer(gate: threading.Event) -> None:
@@ -85,7 +106,7 @@ def test_who_gives_up_is_load_no_longer(gate: threading.Event) -> None:
     given_up, kept = job(3, 5), job(2, 5)
     worker.submit([given_up, kept])
     given_up.future.cancel()
-    assert worker.load == 2
+    assert worker.load(1) == 2
     gate.set()
     worker.stop().result(60)
 
@@ -113,5 +134,5 @@ def test_a_worker_that_dies_says_so_to_all_that_it_was_and_is_given(gate: thread
         worker.submit([own])
         with pytest.raises(EngineDown, match="died"):
             own.future.result(60)
-    assert worker.load == 0
+    assert worker.load(0) == 0
     worker.stop().result(60)
