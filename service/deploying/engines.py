@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import BaseModel, Field, ValidationError
@@ -19,8 +19,6 @@ CACHE_LIMIT = 4 * 2**30
 """Bytes. A larger cache would hold more paths at once than such an engine computes in any useful time."""
 
 _MIB = 2**20
-_BLOCK = {"float32": 128, "bfloat16": 16}
-"""Tokens that vLLM gives at once: 128 on a CPU, 16 on a GPU."""
 _BYTES = {"float32": 4, "bfloat16": 2}
 
 
@@ -98,8 +96,9 @@ def plan(bundle: Path, *, gpus: int, threads: int, paths: int) -> Plan:
         except ValidationError as error:
             raise BundleError(f"{directory / 'config.json'}: {error}") from error
         dtype = "bfloat16" if gpu else "float32"
-        cache = cache_bytes(config.values_per_token * _BYTES[dtype], context, paths, block=_BLOCK[dtype])
-        tuning = Tuning(gpu=gpu, dtype=dtype, eager=not gpu, kv_cache_bytes=cache, max_sequences=paths)
+        tuning = Tuning(gpu=gpu, dtype=dtype, eager=not gpu, max_sequences=paths)
+        cache = cache_bytes(config.values_per_token * _BYTES[dtype], context, paths, block=tuning.block)
+        tuning = replace(tuning, kv_cache_bytes=cache)
         weights = (directory / "model.safetensors").stat().st_size
         memory = _memory(gpu, weights, cache)
         engines.append(EngineServer(cluster.id, tuning, context, threads, memory, cluster.id % gpus if gpu else 0))

@@ -1,7 +1,7 @@
 """K predictors of one shape become one directory, which vLLM serves with `service.engines.stacked.model`.
 
-`config.json` is the predictors' own but for the architecture's name and `clusters`; `vocab_size` stays that of one. The
-tokenizer has K*V ids, so that vLLM takes prompts of every cluster: k*V + page. Tensors are [K, out, in], in one
+`config.json` is the predictors' own but for the architecture's name and `clusters`; `vocab_size` stays that of one.
+There is no tokenizer, for it would have to know every cluster's prompts: k*V + page. Tensors are [K, out, in], in one
 safetensors file per layer. An RMS norm's weights are folded into the matrices behind it.
 """
 
@@ -17,12 +17,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import WhitespaceSplit
 
-from browsing.pages import SPECIAL_TOKENS
-from browsing.vocabulary import Vocabulary
 from service.engines.stacked.plugin import ARCHITECTURE
 
 STACKABLE = "LlamaForCausalLM"
@@ -77,7 +72,6 @@ def stack(predictors: Sequence[Path], target: Path) -> Path:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        _write_tokenizer(partial, Vocabulary.load(predictors[0] / "tokenizer.json"), len(predictors))
         _write_weights(partial, predictors, config)
         stacked = {
             **{key: value for key, value in config.items() if key not in ("_name_or_path", "tie_word_embeddings")},
@@ -91,16 +85,6 @@ def stack(predictors: Sequence[Path], target: Path) -> Path:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     return target
-
-
-def _write_tokenizer(directory: Path, vocabulary: Vocabulary, clusters: int) -> None:
-    """Cluster 0's tokens are the pages; later ones have names with a space, which no page has and no text gives."""
-    vocabulary.save(directory)  # for tokenizer_config.json
-    names = [page if k == 0 else f"{k} {page}" for k in range(clusters) for page in vocabulary.tokens]
-    tokenizer = Tokenizer(WordLevel({name: i for i, name in enumerate(names)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = WhitespaceSplit()
-    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
-    tokenizer.save(str(directory / "tokenizer.json"))
 
 
 def _write_weights(directory: Path, predictors: Sequence[Path], config: dict[str, Any]) -> None:

@@ -121,7 +121,9 @@ def test_what_is_found_is_preloaded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["VLLM_CPU_OMP_THREADS_BIND"] == "0,1"
     assert "OMP_NUM_THREADS" not in found, "the threads are vLLM's to divide"
     assert int(found["VLLM_HTTP_TIMEOUT_KEEP_ALIVE"]) > 600, "connections are kept while others are measured"
-    assert "--enforce-eager" in TUNED.command(Path("/predictor"), 80)
+    command = TUNED.command(Path("/predictor"), 80)
+    assert {"--enforce-eager", "--skip-tokenizer-init"} <= set(command)
+    assert command[command.index("--block-size") + 1] == "32"
     assert "--enforce-eager" not in Tuned((0,), False, (), ()).command(Path("/predictor"), 80)
 
 

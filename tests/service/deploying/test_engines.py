@@ -22,8 +22,8 @@ MIB = 2**20
 @pytest.mark.parametrize(
     ("per_token", "context", "paths", "block", "expected"),
     [
-        (1024, 64, 256, 128, 33 * MIB),  # 256 paths of one block, and vLLM's own: 257 * 128 KiB
-        (4096, 256, 256, 128, 257 * MIB),  # 513 blocks of half a MiB
+        (1024, 64, 256, 32, 17 * MIB),  # 256 paths of two blocks, and vLLM's own: 513 * 32 KiB
+        (4096, 256, 256, 32, 257 * MIB),  # 2,049 blocks of 128 KiB
         (98_304, 1024, 256, 16, CACHE_LIMIT),  # 1.3 billion parameters: the limit
         (2**20, 8192, 4, 16, 8208 * MIB),  # one path is larger than the limit: it must fit
     ],
@@ -38,12 +38,12 @@ def test_an_engine_per_cluster_on_cpus(bundles: Bundles) -> None:
     assert not made.gpu
     for engine in made.engines:
         # Two layers, two heads of 32 values, in four bytes, for keys and for values: 1 KiB per token.
-        assert engine.tuning.kv_cache_bytes == 33 * MIB
+        assert engine.tuning.kv_cache_bytes == 17 * MIB
         assert engine.memory % (256 * MIB) == 0
         assert 2 * 2**30 + engine.tuning.kv_cache_bytes < engine.memory <= 2.5 * 2**30
         flags = engine.arguments
         assert flags[flags.index("--dtype") + 1] == "float32"
-        assert flags[flags.index("--kv-cache-memory-bytes") + 1] == str(33 * MIB)
+        assert flags[flags.index("--kv-cache-memory-bytes") + 1] == str(17 * MIB)
         assert flags[flags.index("--model") + 1] == f"/bundle/predictors/cluster-{engine.cluster}"
         assert flags[flags.index("--max-model-len") + 1] == "64"
         assert "--enforce-eager" in flags

@@ -34,13 +34,16 @@ def test_the_command_is_quiet_and_on_loopback() -> None:
     assert pairs["--kv-cache-memory-bytes"] == "1000"
     assert pairs["--logprobs-mode"] == "raw_logprobs"
     assert pairs["--max-log-len"] == "0"
+    assert pairs["--block-size"] == "32"
     assert {"--no-enable-log-requests", "--disable-uvicorn-access-log", "--enforce-eager"} <= set(words)
     assert "--trust-remote-code" not in words
     assert "--gpu-memory-utilization" not in words
     on_gpu = command(Path("/models/a"), "cluster-3", 1234, GPU)
     assert "--no-enable-chunked-prefill" in words
-    assert not {"--enforce-eager", "--no-enable-chunked-prefill"} & set(on_gpu)
+    assert not {"--enforce-eager", "--no-enable-chunked-prefill", "--block-size"} & set(on_gpu)
     assert "--gpu-memory-utilization" in on_gpu
+    assert "--skip-tokenizer-init" in words
+    assert "--skip-tokenizer-init" in on_gpu
 
 
 def test_the_environment_has_no_secrets_and_no_network() -> None:

@@ -6,6 +6,8 @@ import asyncio
 import os
 import signal
 import stat
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path as FilePath
@@ -16,6 +18,7 @@ from transformers import AutoTokenizer
 
 from browsing.engine import EngineError, EngineTimeout, GenerateRequest
 from browsing.vocabulary import BOS, EOS
+from service.engines.machine import QUIET
 from service.engines.vllm import VllmEngine
 from service.engines.vllm_server import VllmServerEngine
 from tests import tiny
@@ -40,14 +43,32 @@ def test_stock_tokenizers_read_the_vocabulary(children: Children) -> None:
     words = tiny.vocabulary()
     text = "[BOS] /bags /cart /nowhere [EOS]"
     ids = words.session(["/bags", "/cart", "/nowhere"])
-    assert AutoTokenizer.from_pretrained(children.directories[0]).encode(text, add_special_tokens=False) == ids
+    directory = children.directories[0]
+    assert AutoTokenizer.from_pretrained(directory).encode(text, add_special_tokens=False) == ids
+    script = (
+        "import sys; from vllm.tokenizers import get_tokenizer; "
+        "print(*get_tokenizer(sys.argv[1]).encode(sys.argv[2], add_special_tokens=False))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", script, str(directory), text],
+        env={**os.environ, **QUIET},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.splitlines()[-1].split() == [str(i) for i in ids]
+
+
+def test_only_ids_go_in_and_out(children: Children) -> None:
+    """No text of a page is looked up: vLLM would do so for every watched one, at every step of every path."""
     answer = httpx.post(
-        children.urls()[0] + "/tokenize",
-        json={"model": "cluster-0", "prompt": text, "add_special_tokens": False},
+        children.urls()[0] + "/v1/completions",
+        json={"model": "cluster-0", "prompt": "[BOS] /bags", "max_tokens": 1},
         headers={"Authorization": f"Bearer {children.engine.api_key}"},
         trust_env=False,
     )
-    assert answer.json()["tokens"] == ids
+    assert answer.status_code == 400
+    assert "skip_tokenizer_init" in answer.text
 
 
 def test_nobody_else_may_ask(children: Children) -> None:

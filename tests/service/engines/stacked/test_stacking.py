@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load, load_file, save_file
 from torch.nn import functional
-from transformers import AutoTokenizer, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
 from service.engines.stacked.plugin import ARCHITECTURE
 from service.engines.stacked.stacking import check, stack
@@ -75,16 +75,6 @@ def test_the_configuration_is_the_predictors_with_another_name(predictors: list[
     assert stacked == {**own, "architectures": [ARCHITECTURE], "clusters": 3, "tie_word_embeddings": False}
     assert "auto_map" not in stacked
     assert {path.suffix for path in (tmp_path / "stacked").iterdir()} == {".json", ".safetensors"}
-
-
-def test_the_tokenizer_has_every_clusters_ids(predictors: list[Path], tmp_path: Path) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(stack(predictors, tmp_path / "stacked"))
-    words = tiny.vocabulary()
-    assert sorted(tokenizer.get_vocab().values()) == list(range(30))
-    session = ["/bags", "/cart", "/nowhere"]
-    text = " ".join(("[BOS]", *session, "[EOS]"))
-    assert tokenizer.encode(text, add_special_tokens=False) == words.session(session)
-    assert tokenizer.convert_ids_to_tokens(20 + words.id("/bags")) == "2 /bags"
 
 
 @pytest.mark.parametrize(
