@@ -52,7 +52,8 @@ def peers(
         typer.Option(
             "--peers",
             help="transformers (FastAPI around generate, with dynamic batching), vllm (direct calls "
-            "to vLLM servers: 2 GB and a minute more), or none",
+            "to vLLM servers: 2 GB and a minute more), vllm-documented (the same, tuned as vLLM's documentation says, "
+            "and no more), or none",
         ),
     ] = "transformers,vllm",
     parts: Annotated[

@@ -22,9 +22,10 @@ from loadtest.bench.rounds import Comparison, Level
 from loadtest.bench.subject import Subject
 from loadtest.bench.workload import Workload
 
-Peer = Literal["transformers", "vllm"]
+Peer = Literal["transformers", "vllm", "vllm-documented"]
 Part = Literal["engine", "clusters", "larger", "curve"]
 PEERS: tuple[Peer, ...] = get_args(Peer)
+VLLM: tuple[Peer, ...] = ("vllm", "vllm-documented")
 PARTS: tuple[Part, ...] = get_args(Part)
 OURS, SINGLE, ENGINE, FORECAST = "bundle", "single", "engine", "engine and estimates"
 MAX_STEPS = 20
@@ -152,9 +153,10 @@ def _compare(made: Plan) -> None:
     series = tuple(f"K={count}" for count in asked.clusters)
     if "transformers" in asked.peers:
         made.comparisons.append(Comparison("transformers", (ours, "transformers"), scale.against_peers, scale.rounds))
-    if "vllm" in asked.peers:
-        alike = ours if asked.bundle is not None else least
-        made.comparisons.append(Comparison("vllm", (alike, "vllm"), scale.against_peers, scale.rounds))
+    for peer in VLLM:
+        if peer in asked.peers:
+            alike = ours if asked.bundle is not None else least
+            made.comparisons.append(Comparison(peer, (alike, peer), scale.against_peers, scale.rounds))
     if "engine" in asked.parts:
         alone = (ours, ENGINE, FORECAST)
         made.comparisons.append(Comparison("engine", alone, (scale.crowded,), scale.rounds, product=True))
@@ -172,11 +174,11 @@ def _bundles(made: Plan, spoken: Language, size: Size) -> None:
     the bundle that was named."""
     asked = made.asked
     needed = list(dict.fromkeys(name for comparison in made.comparisons for name in comparison.subjects))
-    alike = {
+    alike: dict[str, str] = {
         "transformers": made.ours,
         ENGINE: made.ours,
         FORECAST: made.ours,
-        "vllm": made.ours if asked.bundle is not None else f"K={asked.clusters[0]}",
+        **dict.fromkeys(VLLM, made.ours if asked.bundle is not None else f"K={asked.clusters[0]}"),
     }
     written = [name for name in needed if name not in alike and name != OURS]
     if asked.bundle is not None:
@@ -203,9 +205,10 @@ def _subjects(made: Plan) -> None:
         log = logs / f"{name.replace(' ', '-')}.log"
         if name == "transformers":
             made.subjects[name] = TransformersApp(name, bundle, work, asked.threads, log)
-        elif name == "vllm":
+        elif name in VLLM:
             loaded = Bundle.load(bundle)
-            made.subjects[name] = DirectVllm(name, loaded, work, servers(loaded.predictors(), asked.cores, logs))
+            its = servers(loaded.predictors(), asked.cores, logs, name, documented=name != "vllm")
+            made.subjects[name] = DirectVllm(name, loaded, work, its)
         elif name in (ENGINE, FORECAST):
             path = (asked.out / "workload.json").absolute()
             made.worker = made.worker or Worker(bundle, path, asked.threads, log)

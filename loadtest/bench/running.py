@@ -16,7 +16,7 @@ from loadtest.bench.document import BundleShape, Conditions, Figure, Report
 from loadtest.bench.journal import Journal
 from loadtest.bench.machine import Watch, flags, processor, versions
 from loadtest.bench.peers.vllm import VllmServer
-from loadtest.bench.plan import ENGINE, FORECAST, Plan, parameters, turns
+from loadtest.bench.plan import ENGINE, FORECAST, VLLM, Plan, parameters, turns
 from loadtest.bench.rounds import Rounds
 from loadtest.bench.verdicts import AROUND_CPU, Verdicts
 from loadtest.result import Machine
@@ -99,7 +99,7 @@ def figures(plan: Plan, verdicts: Verdicts) -> list[Figure]:
         name, first, last = comparison.name, comparison.subjects[0], comparison.subjects[-1]
         if name == "transformers":
             found += verdicts.against(name, first, last, faster=3.0, throughput=2.5)
-        elif name == "vllm":
+        elif name in VLLM:
             found += verdicts.against(name, first, last, faster=4.0, throughput=4.0)
         elif name == "engine":
             found += verdicts.around(name, first, ENGINE, last)
@@ -145,9 +145,9 @@ def _flags(plan: Plan, machine: Machine, conditions: Conditions, figures: Sequen
         found.append(f"{plan.asked.scale.rounds} rounds: the intervals say little")
     if any(f.key == AROUND_CPU and f.value is not None and f.value.median < 0 for f in figures):
         found.append("the engine alone took more CPU than the service around it: something else ran on the machine")
-    vllm = plan.subjects.get("vllm")
-    if isinstance(vllm, DirectVllm):
-        tunings = [server.tuning for server in vllm.servers if isinstance(server, VllmServer)]
+    direct = [subject for subject in plan.subjects.values() if isinstance(subject, DirectVllm)]
+    if direct:
+        tunings = [server.tuning for one in direct for server in one.servers if isinstance(server, VllmServer)]
         missing = dict.fromkeys(name for own in tunings for name in own.missing)
         found += [f"vLLM ran without {name}, which its documentation asks for: not found here" for name in missing]
         if any(own.eager for own in tunings):

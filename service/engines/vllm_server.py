@@ -20,8 +20,8 @@ class VllmServerEngine:
     """`browsing.engine.Engine` over running servers: `urls[k]` serves cluster k's predictor, or each of `urls[k]` does.
 
     They are started with `--generation-config vllm --logprobs-mode raw_logprobs`, on a CPU also with
-    `--no-enable-chunked-prefill` (see `service.engines.machine.command`); `models` are the clusters'
-    `--served-model-name`s, by default whatever each serves. See `Server` for the rest. Also
+    `--no-enable-chunked-prefill` (see `service.engines.machine.arguments`, also for what makes them fast); `models` are
+    the clusters' `--served-model-name`s, by default whatever each serves. See `Server` for the rest. Also
     `service.resilience.replicas.Replicated`: which replica answers is for the circuits in front to choose, `generate`
     itself asks the first.
     """

@@ -1,9 +1,10 @@
-"""vLLM as it comes: one server per cluster, tuned as its documentation says, asked over its own interface.
+"""vLLM by itself: one server per cluster, tuned, asked over its own interface.
 
 On a CPU the documentation asks for TCMalloc and Intel's OpenMP to be preloaded, for threads bound to cores of their
 own, and for a key-value cache of a stated size. What is found of the libraries is preloaded; `Tuned.missing` says what
-is not. Servers are compiled where there is a C++ compiler, which takes a minute to start, else eager. Beyond that they
-have no tokenizer, since only ids are asked for, and small blocks of cache, so that a visitor's paths share her prompt.
+is not. Servers are compiled where there is a C++ compiler, which takes a minute to start, else eager. Unless they are
+to be as the documentation has them, they also have no tokenizer, since only ids are asked for, and small blocks of
+cache, so that a visitor's paths share her prompt.
 """
 
 from __future__ import annotations
@@ -46,22 +47,25 @@ OFFLINE = {
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """`cores`: of one server. `preloaded`, `missing`: libraries found, and those that are not here."""
+    """`cores`: of one server. `preloaded`, `missing`: libraries found, and those that are not here. `documented`: as
+    the documentation says, and no more."""
 
     cores: tuple[int, ...]
     eager: bool
     preloaded: tuple[str, ...]
     missing: tuple[str, ...]
+    documented: bool = False
 
     def command(self, predictor: Path, port: int) -> list[str]:
         given = [
             *(sys.executable, "-m", MODULE, "--model", str(predictor), "--served-model-name", MODEL),
             *("--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--seed", "0"),
-            *("--kv-cache-memory-bytes", str(CACHE_BYTES), "--block-size", str(BLOCK), "--max-num-seqs", "256"),
-            "--skip-tokenizer-init",
+            *("--kv-cache-memory-bytes", str(CACHE_BYTES), "--max-num-seqs", "256"),
             *("--generation-config", "vllm", "--logprobs-mode", "raw_logprobs", "--no-enable-chunked-prefill"),
             *("--disable-log-stats", "--no-enable-log-requests", "--disable-uvicorn-access-log"),
         ]
+        if not self.documented:
+            given += ["--skip-tokenizer-init", "--block-size", str(BLOCK)]
         return [*given, "--enforce-eager"] if self.eager else given
 
     def environment(self) -> dict[str, str]:
@@ -73,15 +77,17 @@ class Tuned:
         return variables | ({"TORCHDYNAMO_DISABLE": "1"} if self.eager else {})
 
 
-def servers(predictors: Sequence[Path], cores: Sequence[int], logs: Path) -> list[VllmServer]:
-    """One per predictor; nothing is started. Raises `BenchError` without vLLM."""
+def servers(
+    predictors: Sequence[Path], cores: Sequence[int], logs: Path, name: str, *, documented: bool
+) -> list[VllmServer]:
+    """One per predictor; nothing is started. Their logs begin with `name`. Raises `BenchError` without vLLM."""
     return [
-        VllmServer(predictor.absolute(), tuned(len(predictors), place, cores), logs / f"vllm-{place}.log")
+        VllmServer(predictor.absolute(), tuned(len(predictors), place, cores, documented), logs / f"{name}-{place}.log")
         for place, predictor in enumerate(predictors)
     ]
 
 
-def tuned(servers: int, place: int, cores: Sequence[int]) -> Tuned:
+def tuned(servers: int, place: int, cores: Sequence[int], documented: bool = False) -> Tuned:
     """For server `place` of `servers`: cores of its own where there are enough, else all of them. Raises `BenchError`
     without vLLM."""
     if find_spec("vllm") is None:
@@ -94,6 +100,7 @@ def tuned(servers: int, place: int, cores: Sequence[int]) -> Tuned:
         eager=shutil.which("g++") is None,
         preloaded=tuple(path for path in found.values() if path is not None),
         missing=tuple(name for name, path in found.items() if path is None),
+        documented=documented,
     )
 
 

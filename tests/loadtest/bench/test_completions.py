@@ -124,6 +124,8 @@ def test_what_is_found_is_preloaded(monkeypatch: pytest.MonkeyPatch) -> None:
     command = TUNED.command(Path("/predictor"), 80)
     assert {"--enforce-eager", "--skip-tokenizer-init"} <= set(command)
     assert command[command.index("--block-size") + 1] == "32"
+    documented = tuned(1, 0, (0, 1), documented=True).command(Path("/predictor"), 80)
+    assert not {"--block-size", "--skip-tokenizer-init"} & set(documented)
     assert "--enforce-eager" not in Tuned((0,), False, (), ()).command(Path("/predictor"), 80)
 
 

@@ -60,7 +60,7 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     for words, message in (
         (["--size", "huge"], "--size huge: choose from demo, small"),
         (["--clusters", "0,1"], "--clusters 0,1: numbers from 1 on"),
-        (["--peers", "somebody"], "--peers somebody: choose from transformers, vllm, none"),
+        (["--peers", "somebody"], "--peers somebody: choose from transformers, vllm, vllm-documented, none"),
         (["--peers", "none", "--parts", "none"], "nothing is left to measure"),
         (["--dataset", str(tmp_path)], "is no test split"),
         (["--bundle", str(tmp_path)], "config.json"),
