@@ -229,7 +229,7 @@ def _load() -> Sequence[AnyPanel]:
         curves(
             "Prefix cache",
             "Share of the prompts' tokens that were computed before: a prediction's paths have their prompt in common. "
-            "Where it falls, histories are too long for the cache.",
+            "Where it falls, histories are too long for the cache, or too short to fill a block of it.",
             "percentunit",
             per_model(
                 f"sum by (model_name, instance) (rate(vllm:prefix_cache_hits_total{{{_M}}}{_NOW}))"

@@ -74,7 +74,8 @@ async def run(plan: Plan, command: str) -> Report:
 def _identity(plan: Plan) -> str:
     """Equal for two runs whose turns may stand side by side."""
     versions = {name: plan.manifest(name).version for name in plan.bundles}
-    return repr((plan.workload.sha256, plan.asked.threads, plan.asked.scale, sorted(versions.items())))
+    tunings = [server.tuning for server in _vllm_servers(plan)]
+    return repr((plan.workload.sha256, plan.asked.threads, plan.asked.scale, sorted(versions.items()), tunings))
 
 
 def _taken_over(turns: int) -> list[str]:
@@ -145,11 +146,14 @@ def _flags(plan: Plan, machine: Machine, conditions: Conditions, figures: Sequen
         found.append(f"{plan.asked.scale.rounds} rounds: the intervals say little")
     if any(f.key == AROUND_CPU and f.value is not None and f.value.median < 0 for f in figures):
         found.append("the engine alone took more CPU than the service around it: something else ran on the machine")
-    direct = [subject for subject in plan.subjects.values() if isinstance(subject, DirectVllm)]
-    if direct:
-        tunings = [server.tuning for one in direct for server in one.servers if isinstance(server, VllmServer)]
-        missing = dict.fromkeys(name for own in tunings for name in own.missing)
-        found += [f"vLLM ran without {name}, which its documentation asks for: not found here" for name in missing]
-        if any(own.eager for own in tunings):
-            found.append("vLLM ran eager: there is no C++ compiler on this machine")
+    tunings = [server.tuning for server in _vllm_servers(plan)]
+    missing = dict.fromkeys(name for own in tunings for name in own.missing)
+    found += [f"vLLM ran without {name}, which its documentation asks for: not found here" for name in missing]
+    if any(own.eager for own in tunings):
+        found.append("vLLM ran eager: there is no C++ compiler on this machine")
     return found
+
+
+def _vllm_servers(plan: Plan) -> list[VllmServer]:
+    direct = [subject for subject in plan.subjects.values() if isinstance(subject, DirectVllm)]
+    return [server for one in direct for server in one.servers if isinstance(server, VllmServer)]

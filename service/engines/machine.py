@@ -33,7 +33,8 @@ class Tuning:
     def block(self) -> int:
         """Tokens whose keys and values are kept, and shared by paths with the same prompt, together: the fewest that
         vLLM's attention takes. A prompt's last ones, which do not fill a block, are computed anew for every path; with
-        the 128 that vLLM takes on a CPU by itself, most histories would never fill one."""
+        the 128 that vLLM takes on a CPU by itself, most histories would never fill one. What a GPU's attention takes
+        is left to vLLM; 16 is what it usually is."""
         return 16 if self.gpu else 32
 
     @classmethod
