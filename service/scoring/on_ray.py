@@ -14,6 +14,7 @@ import platform
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from tempfile import TemporaryDirectory
@@ -30,6 +31,8 @@ AUTO = "auto"
 REACH_SECONDS = 10.0
 LOOK_SECONDS = 5.0
 """Between two looks at whether the cluster's head is still there."""
+END_SECONDS = 60.0
+"""That Ray Data's threads have before Ray itself ends."""
 STUCK_SECONDS = 1_800.0
 """Without any finished chunk. Workers are started again as often as they die: this alone ends what cannot go on."""
 _QUIETLY = {
@@ -123,6 +126,7 @@ def connected(address: str, say: Callable[[str], None]) -> Iterator[None]:
             folder = stack.enter_context(TemporaryDirectory(prefix="hetlm-ray-", ignore_cleanup_errors=True))
             options |= {"_temp_dir": folder, "_node_ip_address": "127.0.0.1", "include_dashboard": False}
         stack.callback(ray.shutdown)
+        stack.callback(let_end, END_SECONDS)
         try:
             with _silent():
                 ray.init(**options, logging_level=logging.CRITICAL, log_to_driver=False)
@@ -135,6 +139,15 @@ def connected(address: str, say: Callable[[str], None]) -> Iterator[None]:
         if address != LOCAL:
             stack.enter_context(watched(ray.get_runtime_context().gcs_address, say))
         yield
+
+
+def let_end(seconds: float) -> None:
+    """Wait, at most so long, for Ray Data's threads, which it gives two seconds itself: one that asks for something
+    when Ray is gone ends this whole process, without a word."""
+    end = time.monotonic() + seconds
+    for thread in threading.enumerate():
+        if thread.name.startswith("StreamingExecutor"):
+            thread.join(max(0.0, end - time.monotonic()))
 
 
 @contextmanager

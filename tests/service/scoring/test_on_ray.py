@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,7 +22,7 @@ from service.problems import ProblemError
 from service.schemas import PredictOptions
 from service.score_worker import ChunkScorer, Order
 from service.scoring import on_ray
-from service.scoring.on_ray import RayError, Refused, Score, Worker, connected, finished
+from service.scoring.on_ray import RayError, Refused, Score, Worker, connected, finished, let_end
 from service.scoring.parts import Part, Parts
 from service.scoring.results import Tally, schema
 from service.scoring.rows import defaults_of
@@ -182,3 +183,18 @@ def test_without_the_flag_ray_is_not_imported(root: Path, tmp_path: Path) -> Non
     )
     words = [sys.executable, "-c", code, "score", str(root), str(path), "--out", str(tmp_path / "out.parquet")]
     assert subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_ray_ends_after_those_that_would_ask_it() -> None:
+    gate, forever = threading.Event(), threading.Event()
+    slow = threading.Thread(target=gate.wait, args=(60,), name="StreamingExecutor-dataset_1", daemon=True)
+    other = threading.Thread(target=forever.wait, args=(60,), name="somebody", daemon=True)
+    slow.start()
+    other.start()
+    let_end(0.0)
+    assert slow.is_alive(), "nobody waits for longer than he was told to"
+    threading.Timer(0.2, gate.set).start()
+    let_end(60.0)
+    assert not slow.is_alive()
+    assert other.is_alive()
+    forever.set()
